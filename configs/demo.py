@@ -1,0 +1,57 @@
+"""The demo: everything at a size that two CPU cores train in minutes, on data that the project makes itself.
+
+    launch.py --config=configs/demo.py --mode=prepare,train,evaluate,generate --workdir=demo
+
+An argument after a colon chooses one stage: `configs/demo.py:generator`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(stage: str = '') -> ConfigDict:
+    """The demo's config; `stage` restricts training and evaluation to one stage."""
+    config = common.base('demo')
+    config.image_size = 64
+    config.data.dataset = 'synthetic_talking_heads'
+    config.synthetic = ConfigDict({
+        'identities': {'train': 40, 'validation': 4, 'test': 8},
+        'clips': 3,  # an identity
+        'frames': 160,  # a clip
+        'position_maps': 1500,
+        'image_size': 64,
+    })
+    config.log.every_steps = 20
+    config.log.checkpoint_every_steps = 200
+    _expression(config.expression)
+    _head_motion(config.head_motion)
+    _unprojection(config.unprojection)
+    _generator(config.generator)
+    if stage:
+        if stage not in common.STAGES:
+            raise ValueError(f'unknown stage {stage!r}; stages are {", ".join(common.STAGES)}')
+        config.stages = (stage,)
+    return config
+
+
+def _expression(stage: ConfigDict) -> None:
+    stage.steps = 600
+    stage.batch_size = 4
+
+
+def _head_motion(stage: ConfigDict) -> None:
+    stage.steps = 800
+    stage.batch_size = 4
+
+
+def _unprojection(stage: ConfigDict) -> None:
+    stage.steps = 600
+    stage.batch_size = 4
+
+
+def _generator(stage: ConfigDict) -> None:
+    stage.steps = 1000
+    stage.batch_size = 4
+    stage.model.update({'width': 8, 'max_width': 32, 'levels': 4})
+    stage.data.references = 4

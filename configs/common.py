@@ -21,6 +21,8 @@ def base(name: str) -> ConfigDict:
         'dataset': '',  # TFDS name
         'directory': '',  # where prepared data lie; '' means WORKDIR/data
         'workers': 0,  # preparation processes; 0 means one a core
+        'media': '',  # folder of videos, for the dataset folder_of_clips
+        'landmarker': '',  # face_landmarker.task; '' looks for it
     })
     config.log = ConfigDict({'every_steps': 100, 'checkpoint_every_steps': 1000, 'keep': 3})
     config.parallel = ConfigDict({'mode': 'sharded', 'fsdp': 1})
@@ -38,8 +40,14 @@ def expression() -> ConfigDict:
         'batch_size': 64,
         'optim': {'learning_rate': 2e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
         'model': {'encoder': 'log_mel', 'width': 64, 'components': 20},
-        'losses': {},
-        'data': {'frames': 16, 'noise_probability': 0.5},
+        'losses': {'coefficient': 1.0, 'mouth': 1.0, 'velocity': 1.0},
+        'data': {
+            'frames': 16,  # consecutive frames in training
+            'evaluation_frames': 96,  # after the reference part; 0 means as in training
+            'noise_probability': 0.5,
+            'gain': True,  # random loudness
+            'flip': True,  # mirror half of the faces
+        },
     })
 
 
@@ -49,9 +57,15 @@ def head_motion() -> ConfigDict:
         'steps': 100_000,
         'batch_size': 64,
         'optim': {'learning_rate': 3e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
-        'model': {'width': 64},
-        'losses': {},
-        'data': {'context': 64, 'frames': 64},
+        'model': {'width': 64, 'hidden': 16, 'rank': 16, 'seam_seconds': 1.0},
+        'losses': {'position': 1.0, 'velocity': 4.0, 'amplitude': 0.3, 'speed': 0.1},
+        'data': {
+            'context': 64,
+            'frames': 64,  # at most, in training
+            'evaluation_frames': 96,  # after the reference part; 0 means as in training
+            'min_frames': 50,  # shorter clips are left out
+            'flip': True,
+        },
     })
 
 
@@ -61,9 +75,9 @@ def unprojection() -> ConfigDict:
         'steps': 200_000,
         'batch_size': 16,
         'optim': {'learning_rate': 1e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
-        'model': {'width': 16},
+        'model': {'width': 16, 'residual': False, 'momentum': 0.999},
         'losses': {},
-        'data': {},
+        'data': {'shift': 12.0, 'scale': 0.1, 'jitter': 0.05},  # crop px, share of the size, share of the colours
     })
 
 
@@ -74,7 +88,25 @@ def generator() -> ConfigDict:
         'batch_size': 8,
         'optim': {'learning_rate': 2e-4, 'b1': 0.5, 'b2': 0.999, 'constant_share': 0.5},
         'ema_decay': 0.999,
-        'model': {'width': 32, 'max_width': 1024, 'levels': 6, 'ablation': ''},
-        'losses': {},
-        'data': {'references': 8},
+        'worse_match_probability': 0.5,  # in training: of a reference that Eq. 2 would not choose
+        'model': {
+            'width': 32, 'max_width': 1024, 'levels': 6, 'flow_downs': 3, 'flow_blocks': 6,
+            'discriminator': {'width': 32, 'max_width': 512, 'layers': 4, 'scales': 2},
+            'ablation': '',  # no_3d, no_hybrid, no_warp or matting (Fig. 10a)
+            'blank_expression_regions': True,  # else the mouth of the matched reference is copied
+            'literal_matcher': False,  # Eq. 2 on raw h instead of h over the dataset's deviation
+        },
+        'losses': {  # a weight of 0 skips the cost
+            'adversarial': {'weight': 1.0},
+            'feature_matching': {'weight': 10.0},
+            'perceptual': {'weight': 10.0},
+            'flow': {'weight': 10.0},
+            'reconstruction': {'weight': 0.0, 'ssim_share': 0.0},
+        },
+        'data': {
+            'references': 8,
+            'targets_per_clip': 4,  # frames of each clip in evaluation
+            'flip': True,
+            'jitter': 0.05,  # share of the colours' range; 0 is off
+        },
     })

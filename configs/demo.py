@@ -36,13 +36,18 @@ def get_config(stage: str = '') -> ConfigDict:
 
 
 def _expression(stage: ConfigDict) -> None:
-    stage.steps = 600
+    stage.steps = 1000
     stage.batch_size = 4
+    stage.optim.learning_rate = 2e-3
+    stage.model.width = 32
+    stage.data.frames = 32
 
 
 def _head_motion(stage: ConfigDict) -> None:
-    stage.steps = 800
+    stage.steps = 900
     stage.batch_size = 4
+    stage.optim.learning_rate = 2e-3
+    stage.model.width = 32
 
 
 def _unprojection(stage: ConfigDict) -> None:
@@ -53,5 +58,13 @@ def _unprojection(stage: ConfigDict) -> None:
 def _generator(stage: ConfigDict) -> None:
     stage.steps = 1000
     stage.batch_size = 4
-    stage.model.update({'width': 8, 'max_width': 32, 'levels': 4})
+    stage.optim.learning_rate = 1e-3
+    stage.ema_decay = 0.99
+    stage.model.update({'width': 8, 'max_width': 32, 'levels': 4, 'flow_blocks': 2})
+    stage.model.discriminator.update({'width': 8, 'max_width': 32, 'layers': 2})
+    stage.losses.adversarial.weight = 0.05
+    stage.losses.feature_matching.weight = 0.5
+    stage.losses.perceptual.weight = 0.0
+    stage.losses.flow.weight = 0.5
+    stage.losses.reconstruction.update({'weight': 10.0, 'ssim_share': 0.3})
     stage.data.references = 4

@@ -5,6 +5,7 @@ In the file a list of byte strings is its concatenation (`NAME/bytes`) and T + 1
 single byte string is `NAME/bytes` alone. Equal records give equal files, byte for byte.
 """
 
+import itertools
 import os
 import pathlib
 import tempfile
@@ -85,7 +86,7 @@ def _unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
             field, joined = name.removesuffix(_BYTES), value.tobytes()
             offsets = flat.get(field + _OFFSETS)
             record[field] = joined if offsets is None else [
-                joined[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+                joined[start:end] for start, end in itertools.pairwise(offsets)]
         elif not name.endswith(_OFFSETS):
             record[name] = str(value) if value.dtype.kind == 'U' else value
     return record

@@ -31,13 +31,13 @@ AXIS_X = 127.5  # the crop's vertical middle line
 
 # The right half (and middle line) of the frontal face with closed mouth: index -> (x - AXIS_X, y, z).
 _HALF = {
-    0: (-58, 112, -50), 1: (-57, 126, -48), 2: (-55, 139, -45), 3: (-51, 152, -40), 4: (-44, 164, -30),
-    5: (-35, 174, -15), 6: (-24, 182, -2), 7: (-12, 188, 6), 8: (0, 190, 9),
-    17: (-49, 93, 0), 18: (-42, 87, 10), 19: (-33, 85, 17), 20: (-23, 86, 21), 21: (-13, 89, 23),
-    27: (0, 101, 24), 28: (0, 111, 30), 29: (0, 121, 37), 30: (0, 131, 43),
+    0: (-59, 109, -50), 1: (-58, 124, -48), 2: (-55, 138, -46), 3: (-51, 152, -42), 4: (-46, 164, -34),
+    5: (-38, 175, -22), 6: (-28, 184, -8), 7: (-15, 190, 3), 8: (0, 192, 8),
+    17: (-48, 93, 2), 18: (-41, 87, 12), 19: (-32, 85, 19), 20: (-23, 86, 23), 21: (-13, 89, 25),
+    27: (0, 102, 26), 28: (0, 112, 32), 29: (0, 122, 38), 30: (0, 131, 43),
     31: (-11, 138, 24), 32: (-6, 140, 28), 33: (0, 142, 30),
-    36: (-36, 104, 5), 37: (-29, 100, 11), 38: (-21, 100, 12), 39: (-15, 105, 10), 40: (-22, 107, 11),
-    41: (-29, 107, 10),
+    36: (-36, 104, 8), 37: (-29.5, 100, 13.5), 38: (-21.5, 100, 15), 39: (-15, 105, 13), 40: (-22, 107, 14),
+    41: (-29.5, 106.7, 12.5),
     48: (-22, 158, 14), 49: (-14, 153, 24), 50: (-5, 150, 30), 51: (0, 151, 31), 57: (0, 166, 27),
     58: (-6, 165.5, 26), 59: (-14, 163, 22),
     60: (-18, 158, 16), 61: (-6, 156.5, 26), 62: (0, 157, 28), 66: (0, 157.6, 27), 67: (-6, 157.1, 25),
@@ -78,7 +78,9 @@ def mouth_opening(landmarks: jax.Array) -> jax.Array:
 
 def identity_offset(closed_mouth_frontal: jax.Array) -> jax.Array:
     """Identity feature: (..., 68, 3) frontal closed-mouth landmarks minus the template (design, Sec. 4, Psi)."""
-    return closed_mouth_frontal - namespace(closed_mouth_frontal).asarray(TEMPLATE, closed_mouth_frontal.dtype)
+    xp = namespace(closed_mouth_frontal)
+    return closed_mouth_frontal - xp.broadcast_to(
+        xp.asarray(TEMPLATE, closed_mouth_frontal.dtype), closed_mouth_frontal.shape)
 
 
 def close_mouth(landmarks: jax.Array) -> jax.Array:
@@ -95,9 +97,9 @@ def close_mouth(landmarks: jax.Array) -> jax.Array:
     shift[[*range(55, 60), *range(4, 13)]] = -1.0  # lower outer lip and chin come up
     shift[[4, 12]], shift[[5, 11]] = -0.3, -0.6
     shift[[55, 59]] = -0.7
-    moved = points + xp.asarray(shift, points.dtype) * middle
+    moved = points + xp.broadcast_to(xp.asarray(shift, points.dtype), (*points.shape[:-1], 1)) * middle
     inner = points[..., upper, :] + 0.05 * gap
-    pairs = {int(u): points[..., u, :] for u in upper} | {int(l): inner[..., i, :] for i, l in enumerate(lower)}
+    pairs = {int(u): points[..., u, :] for u in upper} | {int(k): inner[..., i, :] for i, k in enumerate(lower)}
     return xp.stack([pairs.get(i, moved[..., i, :]) for i in range(68)], axis=-2)
 
 
@@ -129,11 +131,14 @@ def fit_pca(expressions: np.ndarray, components: int = 20) -> dict[str, np.ndarr
 def project(pca: Mapping[str, jax.Array], expressions: jax.Array) -> jax.Array:
     """(..., 68, 3) frontal landmarks without identity -> (..., P) coefficients in units of their deviation."""
     xp = namespace(expressions, pca['pca_basis'])
-    coefficients = xp.einsum('...lc,plc->...p', expressions - pca['pca_mean'], pca['pca_basis'])
-    return coefficients / pca['pca_deviation']
+    centred = expressions - xp.broadcast_to(pca['pca_mean'], expressions.shape)
+    coefficients = xp.einsum('...lc,plc->...p', centred, pca['pca_basis'])
+    return coefficients / xp.broadcast_to(pca['pca_deviation'], coefficients.shape)
 
 
 def reconstruct(pca: Mapping[str, jax.Array], coefficients: jax.Array) -> jax.Array:
     """Inverse of `project` on its range: (..., P) -> (..., 68, 3) crop px."""
     xp = namespace(coefficients, pca['pca_basis'])
-    return xp.einsum('...p,plc->...lc', coefficients * pca['pca_deviation'], pca['pca_basis']) + pca['pca_mean']
+    scaled = coefficients * xp.broadcast_to(pca['pca_deviation'], coefficients.shape)
+    expressions = xp.einsum('...p,plc->...lc', scaled, pca['pca_basis'])
+    return expressions + xp.broadcast_to(pca['pca_mean'], expressions.shape)

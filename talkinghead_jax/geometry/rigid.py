@@ -23,7 +23,8 @@ def rotation_matrix(vector: jax.Array) -> jax.Array:
     x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
     zero = xp.zeros_like(x)
     cross = xp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*vector.shape[:-1], 3, 3)
-    return xp.eye(3, dtype=vector.dtype) + sine * cross + cosine * (cross @ cross)
+    identity = xp.broadcast_to(xp.eye(3, dtype=vector.dtype), cross.shape)
+    return identity + sine * cross + cosine * (cross @ cross)
 
 
 def rotation_vector(matrix: jax.Array) -> jax.Array:
@@ -86,10 +87,9 @@ def kabsch(source: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
 def estimate_pose(landmarks: jax.Array) -> jax.Array:
     """Head pose of (..., 68, 3) landmarks (crop px): (..., 6), by Kabsch on the 27 rigid points."""
     xp = namespace(landmarks)
-    centroid = xp.asarray(CENTROID, landmarks.dtype)
     rigid = list(RIGID_POINTS)
-    template = xp.asarray(TEMPLATE[rigid], landmarks.dtype) - centroid
-    source = landmarks[..., rigid, :] - centroid
+    template = xp.asarray(TEMPLATE[rigid] - CENTROID, landmarks.dtype)
+    source = landmarks[..., rigid, :] - _constant(CENTROID, landmarks)
     rotation, translation = kabsch(source, xp.broadcast_to(template, source.shape))
     return xp.concatenate([rotation_vector(rotation), translation], axis=-1)
 
@@ -97,15 +97,14 @@ def estimate_pose(landmarks: jax.Array) -> jax.Array:
 def frontalize(points: jax.Array, pose: jax.Array) -> jax.Array:
     """p = R (l - c) + t + c: posed (..., N, 3) points to the frontal frame of pose (..., 6); crop px."""
     xp = namespace(points, pose)
-    centroid = xp.asarray(CENTROID, points.dtype)
+    centroid = _constant(CENTROID, points)
     rotation = rotation_matrix(pose[..., :3])
     return (points - centroid) @ xp.swapaxes(rotation, -1, -2) + pose[..., None, 3:] + centroid
 
 
 def apply_pose(frontal: jax.Array, pose: jax.Array) -> jax.Array:
     """Inverse of `frontalize`: l = R^-1 (p - c - t) + c."""
-    xp = namespace(frontal, pose)
-    centroid = xp.asarray(CENTROID, frontal.dtype)
+    centroid = _constant(CENTROID, frontal)
     return (frontal - centroid - pose[..., None, 3:]) @ rotation_matrix(pose[..., :3]) + centroid
 
 
@@ -127,5 +126,12 @@ def to_image_origin(pose: jax.Array) -> jax.Array:
 def _shift_origin(pose: jax.Array, sign: int) -> jax.Array:
     xp = namespace(pose)
     centroid = xp.asarray(CENTROID, pose.dtype)
-    turned = (rotation_matrix(pose[..., :3]) @ centroid[:, None])[..., 0]
+    rotation = rotation_matrix(pose[..., :3])
+    turned = (rotation @ xp.broadcast_to(centroid[:, None], (*rotation.shape[:-1], 1)))[..., 0]
+    centroid = _constant(CENTROID, turned)
     return xp.concatenate([pose[..., :3], pose[..., 3:] + sign * (turned - centroid)], axis=-1)
+
+
+def _constant(value: np.ndarray, like: jax.Array) -> jax.Array:
+    """A table in the dtype of `like`, with leading axes of 1, because implicit rank promotion is forbidden."""
+    return namespace(like).asarray(value.reshape((1,) * (like.ndim - value.ndim) + value.shape), like.dtype)

@@ -1,0 +1,231 @@
+"""One training or evaluation example from one clip record, in plain NumPy.
+
+`sample` returns exactly the fields of the stage's batch in `specs`, without the batch axis and without `mask`.
+Frames of the reference part (`context_frames`) and frames to predict never overlap.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+
+from input_pipeline import audio, augmentation, media
+from talkinghead_jax import specs
+from talkinghead_jax.geometry import face, rigid
+
+Example = dict[str, np.ndarray]
+Record = Mapping[str, Any]
+
+
+def sample(stage_name: str, record: Record, rng: np.random.Generator, stage_config: ConfigDict, image_size: int,
+           training: bool, target: int = 0) -> Example:
+    """Draw one example of stage `stage_name` from a record.
+
+    Args:
+      stage_name: 'expression', 'head_motion', 'unprojection' or 'generator'.
+      record: `specs.CLIP`, or `specs.POSITION_MAP` for unprojection.
+      rng: the only source of randomness; evaluation draws nothing.
+      stage_config: the stage's config, whose `data` says how to sample.
+      image_size: side of the images in the example.
+      training: False for the fixed, unaugmented example of evaluation.
+      target: which of the record's `targets(...)` examples, in evaluation.
+
+    Returns:
+      The fields of one example.
+    """
+    data = stage_config.data
+    if stage_name == 'expression':
+        return _expression(record, rng, data, training)
+    if stage_name == 'head_motion':
+        return _head_motion(record, rng, data, training)
+    if stage_name == 'unprojection':
+        return _unprojection(record, rng, data, image_size, training)
+    if stage_name == 'generator':
+        return _generator(record, rng, data, image_size, training, target)
+    raise ValueError(f'unknown stage {stage_name!r}')
+
+
+def batch_spec(stage_name: str, stage_config: ConfigDict, image_size: int, vertices: int, training: bool,
+               batch_size: int) -> dict[str, Any]:
+    """The batch of `specs` that examples of this stage and config form; see `sample` for the arguments."""
+    data = stage_config.data
+    if stage_name == 'expression':
+        return specs.expression_batch(batch_size, _length(data, training))
+    if stage_name == 'head_motion':
+        return specs.head_motion_batch(batch_size, data.context, _length(data, training))
+    if stage_name == 'unprojection':
+        return specs.unprojection_batch(batch_size, image_size)
+    if stage_name == 'generator':
+        return specs.generator_batch(batch_size, data.references, image_size, vertices)
+    raise ValueError(f'unknown stage {stage_name!r}')
+
+
+def targets(stage_name: str, stage_config: ConfigDict) -> int:
+    """How many examples evaluation takes from each record."""
+    return stage_config.data.targets_per_clip if stage_name == 'generator' else 1
+
+
+def context_frames(frames: int) -> int:
+    """Length of the reference part of a clip: 64 frames, or 40% of a clip shorter than 80 (design, Sec. 7)."""
+    return specs.CONTEXT if frames >= 80 else max(1, int(0.4 * frames))
+
+
+def decode_frames(record: Record, frames: np.ndarray, size: int) -> np.ndarray:
+    """Decode only the given frames: (N,) -> (N, size, size, 3) uint8 RGB."""
+    return np.stack([_decode(record['video'][frame], size) for frame in frames])
+
+
+def _expression(record: Record, rng: np.random.Generator, data: ConfigDict, training: bool) -> Example:
+    """Consecutive frames from anywhere in the clip; in evaluation, what follows the reference part."""
+    length, total = _length(data, training), len(record['pose'])
+    frontal = rigid.frontalize(np.asarray(record['landmarks']), record['pose'])
+    if training and data.flip and rng.random() < 0.5:
+        frontal = face.mirror(frontal).astype(np.float32)
+    start = rng.integers(max(total - length, 0) + 1) if training else context_frames(total)
+    speech = _rows(record['audio'], start - specs.WINDOW_RADIUS, start + length + specs.WINDOW_RADIUS)
+    if training:
+        if rng.random() < data.noise_probability:
+            speech = audio.add_random_noise(speech, rng)
+        if data.gain:
+            speech = audio.add_random_gain(speech, rng)
+    return {
+        'audio': speech,
+        'reference_frontal': frontal[record['key_frame']],
+        'identity': face.identity_offset(frontal[record['closed_mouth_frame']]).astype(np.float32),
+        'target_frontal': _rows(frontal, start, start + length),
+        'frame_mask': start + np.arange(length) < total,
+    }
+
+
+def _head_motion(record: Record, rng: np.random.Generator, data: ConfigDict, training: bool) -> Example:
+    """A reference part and, directly after it, the frames to predict."""
+    total, length = len(record['pose']), _length(data, training)
+    context = min(context_frames(total), data.context)
+    start = 0
+    if training:
+        context = int(rng.integers((context + 1) // 2, context + 1))
+        shown = int(rng.integers((length + 1) // 2, length + 1))
+        start = int(rng.integers(max(total - context - shown, 0) + 1))
+    else:
+        shown = length
+    begin = start + context
+    shown = min(shown, total - begin)
+    pose, speech = record['pose'], record['audio']
+    if training and data.flip and rng.random() < 0.5:
+        pose = augmentation.mirror_pose(pose)
+    padding = data.context - context
+    return {
+        'context_pose': _pad(pose[start:begin], padding, 0),
+        'context_audio': _pad(speech[start:begin], padding, 0),
+        'context_mask': np.arange(data.context) >= padding,
+        'audio': _pad(speech[begin:begin + shown], 0, length - shown),
+        'pose': _pad(pose[begin:begin + shown], 0, length - shown),
+        'frame_mask': np.arange(length) < shown,
+    }
+
+
+def _generator(record: Record, rng: np.random.Generator, data: ConfigDict, size: int, training: bool,
+               target: int) -> Example:
+    """References from the first part of the clip, the key frame with its mesh, and one later frame."""
+    references, mask = (_draw_references(record, rng, data.references) if training
+                        else _spread_references(record, data.references))
+    later = _later_frames(record)
+    if training:
+        chosen = int(rng.choice(later))
+    else:
+        chosen = int(later[int((target + 0.5) * len(later) / data.targets_per_clip)])
+    key = int(record['key_frame'])
+    order = np.array([*references, key, chosen])
+    unique, place = np.unique(order, return_inverse=True)  # no frame is decoded twice
+    images = decode_frames(record, unique, size)
+    landmarks, pose, vertices = record['landmarks'][order], record['pose'][order], record['mesh_vertices']
+    if training:
+        if data.jitter:
+            images = augmentation.recolour(images, augmentation.colour_table(rng, data.jitter))
+        if data.flip and rng.random() < 0.5:
+            images = augmentation.mirror_images(images)
+            landmarks, pose = face.mirror(landmarks).astype(np.float32), augmentation.mirror_pose(pose)
+            vertices = augmentation.mirror_points(vertices)
+    images = images[place]
+    return {
+        'references': images[:-2], 'reference_landmarks': landmarks[:-2], 'reference_pose': pose[:-2],
+        'reference_mask': mask,
+        'key_image': images[-2], 'key_landmarks': landmarks[-2], 'key_pose': pose[-2],
+        'mesh_vertices': vertices, 'mesh_visibility': record['mesh_visibility'],
+        'target': images[-1], 'target_landmarks': landmarks[-1], 'target_pose': pose[-1],
+    }
+
+
+def _draw_references(record: Record, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame numbers (K,) and mask (K,): a random number of references, padded with copies of the first.
+
+    A single reference is the key frame, as it is in evaluation with K = 1.
+    """
+    valid = int(rng.integers(1, count + 1))
+    if valid == 1:
+        chosen = np.array([record['key_frame']])
+    else:
+        context = _detected(record, np.arange(context_frames(len(record['pose']))))
+        chosen = rng.choice(context, valid, replace=len(context) < valid)
+    frames = np.concatenate([chosen, np.repeat(chosen[:1], count - valid)])
+    return frames, np.arange(count) < valid
+
+
+def _spread_references(record: Record, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """K frames spread evenly over the reference part, the nearest of them replaced by the key frame."""
+    context, key = context_frames(len(record['pose'])), int(record['key_frame'])
+    valid = min(count, context)
+    frames = ((np.arange(valid) + 0.5) * context / valid).astype(int)
+    frames[np.abs(frames - key).argmin()] = key
+    frames = np.concatenate([frames, np.repeat(frames[:1], count - valid)])
+    return frames, np.arange(count) < valid
+
+
+def _later_frames(record: Record) -> np.ndarray:
+    """The frames after the reference part; in a short clip the key frame may lie there: it is left out."""
+    total = len(record['pose'])
+    later = np.arange(min(context_frames(total), total - 1), total)
+    if len(later) > 1:
+        later = later[later != record['key_frame']]
+    return _detected(record, later)
+
+
+def _detected(record: Record, frames: np.ndarray) -> np.ndarray:
+    """Those of `frames` in which the face was found, or all where it was found in none."""
+    found = frames[record['detected'][frames]]
+    return found if len(found) else frames
+
+
+def _unprojection(record: Record, rng: np.random.Generator, data: ConfigDict, size: int, training: bool) -> Example:
+    image, position_map = _decode(record['image'], size), record['position_map']
+    if training:
+        image, position_map = augmentation.shift_and_scale(image, position_map, rng, data.shift, data.scale)
+        if data.jitter:
+            image = augmentation.recolour(image, augmentation.colour_table(rng, data.jitter))
+    return {'image': image, 'position_map': position_map}
+
+
+def _decode(jpeg: bytes, size: int) -> np.ndarray:
+    image = media.decode_jpeg(jpeg)
+    if image.shape[:2] != (size, size):
+        smaller = size < image.shape[0]
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return image
+
+
+def _length(data: ConfigDict, training: bool) -> int:
+    return data.frames if training else data.evaluation_frames or data.frames
+
+
+def _rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """array[start:stop], zeros where that reaches beyond the array."""
+    before, after = max(-start, 0), max(stop - max(len(array), start), 0)
+    return _pad(array[max(start, 0):max(stop, 0)], before, after)
+
+
+def _pad(array: np.ndarray, before: int, after: int) -> np.ndarray:
+    return np.pad(array, [(before, after)] + [(0, 0)] * (array.ndim - 1))
+
+

@@ -1,0 +1,93 @@
+"""What a dataset knows about itself: expression basis, pose statistics, mesh topology, mean position map.
+
+Read from the training records alone, and saved as `metadata.npz` (`specs.METADATA`) beside the TFRecords.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from talkinghead_jax import specs
+from talkinghead_jax.errors import UserError
+from talkinghead_jax.geometry import face, rigid
+
+FILE = 'metadata.npz'
+PCA_FRAMES = 100_000  # at most, spread evenly over the clips
+_SMALLEST_DEVIATION = (1e-3, 1e-3, 1e-3, 0.1, 0.1, 0.1)  # rad, px: a still head has a deviation too
+
+
+def clip_statistics(clips: Sequence[Mapping[str, Any]], components: int) -> dict[str, np.ndarray]:
+    """The expression basis and the pose statistics of clip records.
+
+    Only frames in which the face was found count. The basis is fitted to frontal landmarks minus the identity
+    offset of their clip (paper, Sec. 3.2), to at most `PCA_FRAMES` frames.
+
+    Args:
+      clips: training records (`specs.CLIP`), read once, one after the other.
+      components: P of the basis.
+
+    Returns:
+      The fields `pca_*` and `pose_*` of `specs.METADATA`.
+
+    Raises:
+      UserError: the clips hold too few frames for the basis.
+    """
+    per_clip = max(1, PCA_FRAMES // max(len(clips), 1))
+    expressions, total, squares, count = [], np.zeros(6), np.zeros(6), 0
+    for clip in tqdm(clips, 'statistics', unit='clip'):
+        detected = np.flatnonzero(clip['detected'])
+        pose = clip['pose'][detected].astype(np.float64)
+        total, squares, count = total + pose.sum(0), squares + (pose ** 2).sum(0), count + len(pose)
+        chosen = detected[np.linspace(0, len(detected) - 1, min(per_clip, len(detected))).round().astype(int)]
+        expressions.append(expression(clip, chosen))
+    frames = sum(map(len, expressions))
+    if frames <= components:
+        raise UserError(f'the training clips hold {frames} frames with a face; the {components} components of '
+                        'config.expression.model.components need more')
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean ** 2, 0))
+    return {
+        **face.fit_pca(np.concatenate(expressions), components),
+        'pose_mean': mean.astype(np.float32),
+        'pose_deviation': np.maximum(deviation, _SMALLEST_DEVIATION).astype(np.float32),
+    }
+
+
+def expression(clip: Mapping[str, Any], frames: np.ndarray) -> np.ndarray:
+    """(N, 68, 3) crop px: frontal landmarks of `frames` minus the identity offset of the clip."""
+    closed = clip['closed_mouth_frame'][None]
+    frontal = rigid.frontalize(clip['landmarks'][[*frames, *closed]], clip['pose'][[*frames, *closed]])
+    return frontal[:-1] - face.identity_offset(frontal[-1])
+
+
+def position_map_statistics(examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """`uv_mean` of `specs.METADATA`: the mean position map, crop px."""
+    total = sum(np.asarray(example['position_map'], np.float64) for example in examples)
+    return {'uv_mean': (total / len(examples)).astype(np.float32)}
+
+
+def save(directory: str | os.PathLike, metadata: Mapping[str, np.ndarray]) -> None:
+    """Write `DIRECTORY/metadata.npz`, whole or not at all.
+
+    Raises:
+      ValueError: a field is not one of `specs.METADATA`, or has another dtype or rank.
+    """
+    for name, value in metadata.items():
+        field = specs.METADATA.get(name)
+        if field is None or value.dtype != np.dtype(field.dtype) or value.ndim != len(field.shape):
+            raise ValueError(f'metadata field {name} {value.shape} {value.dtype} departs from specs.METADATA')
+    path = pathlib.Path(directory) / FILE
+    temporary = path.with_name(f'.{FILE}.{os.getpid()}.tmp')
+    with open(temporary, 'wb') as file:
+        np.savez(file, **metadata)
+    os.replace(temporary, path)
+
+
+def load(directory: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read what `save` wrote."""
+    with np.load(pathlib.Path(directory) / FILE) as stored:
+        return {name: stored[name] for name in stored.files}

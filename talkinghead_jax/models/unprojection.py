@@ -1,0 +1,199 @@
+"""The unprojection network: PRNet's U-net from an image to a UV position map (Feng et al. 2018; paper, Sec. 4.1).
+
+At 256 px, width 16 and 5 levels this is the published network: a 4 x 4 convolution, ten residual blocks in pairs
+down to 8 x 8 x 512, seventeen transposed convolutions back, batch normalisation and ReLU after each, no biases, a
+sigmoid at the end. Smaller images take fewer levels, so that the bottleneck stays 8 x 8.
+
+Convolutions of stride 2 are computed as 2 x 2 convolutions on 2 x 2 blocks of pixels (space to depth, and its
+adjoint): the same numbers, and no dilated convolution in the gradient, which CPUs are slow at.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from talkinghead_jax.errors import UserError
+
+POSITION_RANGE = 1.1 * 256  # crop px: what the sigmoid's 0..1 stands for
+DEPTH_OFFSET = -POSITION_RANGE / 2  # crop px: our z is centred on the head, so the sigmoid's middle is z = 0
+RESIDUAL_RANGE = 64.0  # crop px: unit of the residual form's output
+_BOTTLENECK = 8  # px
+
+
+def levels(size: int) -> int:
+    """Number of halvings that take a `size` x `size` image to the 8 x 8 bottleneck.
+
+    Raises:
+      UserError: the size is not 8 times a power of two, or below 16.
+    """
+    count = (size // _BOTTLENECK).bit_length() - 1
+    if count < 1 or size != _BOTTLENECK << count:
+        raise UserError(f'image_size is {size}; the unprojection network wants 16, 32, 64, 128, 256 or 512')
+    return count
+
+
+def strided_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """4 x 4 convolution of stride 2, one pixel of zeros around: (B, H, W, I), (4, 4, I, O) -> (B, H/2, W/2, O)."""
+    _, _, inputs, outputs = kernel.shape
+    blocks = _space_to_depth(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
+    kernel = kernel.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 1, 3, 4, 5)
+    return _convolve(blocks, kernel.reshape(2, 2, 4 * inputs, outputs), 'VALID')
+
+
+def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Adjoint of `strided_convolution`: (B, H, W, I), (4, 4, O, I) -> (B, 2H, 2W, O)."""
+    _, _, outputs, inputs = kernel.shape
+    kernel = kernel.reshape(2, 2, 2, 2, outputs, inputs).transpose(0, 2, 5, 1, 3, 4)
+    kernel = kernel.reshape(2, 2, inputs, 4 * outputs)[::-1, ::-1]
+    blocks = _convolve(x, kernel, ((1, 1), (1, 1)))
+    return _depth_to_space(blocks)[:, 1:-1, 1:-1]
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, padding: object) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+def _space_to_depth(x: jax.Array) -> jax.Array:
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def _depth_to_space(x: jax.Array) -> jax.Array:
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+class Convolution(nn.Module):
+    """Kernel-4 convolution of stride 1 or 2, without bias."""
+
+    features: int
+    stride: int = 1
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, I) -> (B, H / stride, W / stride, features)."""
+        kernel = self.param('kernel', nn.initializers.he_normal(), (4, 4, x.shape[-1], self.features))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        return strided_convolution(x, kernel) if self.stride == 2 else _convolve(x, kernel, 'SAME')
+
+
+class TransposedConvolution(nn.Module):
+    """Kernel-4 transposed convolution of stride 1 or 2, without bias; the kernel is (4, 4, outputs, inputs)."""
+
+    features: int
+    stride: int = 1
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, I) -> (B, H * stride, W * stride, features)."""
+        # A position of the output hears 16 / stride^2 kernel positions of each input channel.
+        initializer = nn.initializers.variance_scaling(2.0 * self.stride ** 2, 'fan_in', 'normal', -1, -2)
+        kernel = self.param('kernel', initializer, (4, 4, self.features, x.shape[-1]))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.stride == 2:
+            return transposed_convolution(x, kernel)
+        return _convolve(x, kernel[::-1, ::-1].swapaxes(2, 3), ((2, 1), (2, 1)))
+
+
+class Activation(nn.Module):
+    """Batch normalisation and ReLU."""
+
+    momentum: float
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Normalise by the batch if `train`, else by the running statistics."""
+        x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='norm')(x)
+        return nn.relu(x).astype(self.dtype)
+
+
+class ResidualBlock(nn.Module):
+    """PRNet's block: 1 x 1 to half width, 4 x 4, 1 x 1 back; normalised after the addition."""
+
+    features: int
+    stride: int
+    momentum: float
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """(B, H, W, I) -> (B, H / stride, W / stride, features)."""
+        def pointwise(features: int, name: str) -> nn.Conv:
+            return nn.Conv(features, (1, 1), use_bias=False, dtype=self.dtype, name=name)
+
+        def activation(name: str) -> Activation:
+            return Activation(self.momentum, self.dtype, name=name)
+
+        shortcut = x
+        if self.stride != 1 or x.shape[-1] != self.features:
+            shortcut = pointwise(self.features, 'shortcut')(x[:, ::self.stride, ::self.stride])
+        x = activation('narrow_act')(pointwise(self.features // 2, 'narrow')(x), train)
+        x = Convolution(self.features // 2, self.stride, self.dtype, name='middle')(x)
+        x = pointwise(self.features, 'wide')(activation('middle_act')(x, train))
+        return activation('act')(x + shortcut, train)
+
+
+class UnprojectionNet(nn.Module):
+    """Image to position map.
+
+    Attributes:
+      width: channels at full resolution; 16 in PRNet.
+      residual: predict what to add to the mean map instead of a sigmoid's position: learns faster from little.
+      momentum: of the batch statistics.
+      depth_offset: crop px, z at the sigmoid's 0.
+      dtype: of convolutions.
+    """
+
+    width: int = 16
+    residual: bool = False
+    momentum: float = 0.999
+    depth_offset: float = DEPTH_OFFSET
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, image: jax.Array, mean_map: jax.Array, train: bool = False) -> jax.Array:
+        """Predict positions.
+
+        Args:
+          image: (B, S, S, 3) in [-1, 1].
+          mean_map: (S, S, 3) crop px, the dataset's mean position map (read by the residual form only).
+          train: normalise by the batch's statistics and update the running ones.
+
+        Returns:
+          (B, S, S, 3) float32, crop px.
+        """
+        depth = levels(image.shape[1])
+        x = (image + 1) / 2  # PRNet's range
+        x = Activation(self.momentum, self.dtype, name='enter_act')(
+            Convolution(self.width, dtype=self.dtype, name='enter')(x), train)
+        for level in range(1, depth + 1):
+            for i, stride in enumerate((2, 1)):
+                block = ResidualBlock(self.width << level, stride, self.momentum, self.dtype, name=f'down{level}_{i}')
+                x = block(x, train)
+
+        def up(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
+            x = TransposedConvolution(features, stride, self.dtype, name=name)(x)
+            return Activation(self.momentum, self.dtype, name=f'{name}_act')(x, train)
+
+        x = up(x, self.width << depth, 1, 'bottom')
+        for level in range(depth - 1, -1, -1):
+            # PRNet repeats the deeper levels twice, the two shallowest once.
+            for i in range(3 if level > 1 else 2):
+                x = up(x, self.width << level, 2 if i == 0 else 1, f'up{level}_{i}')
+        for i in range(2):
+            x = up(x, 3, 1, f'out{i}')
+        x = TransposedConvolution(3, dtype=self.dtype, name='out2')(x)
+        return self._positions(x, mean_map, train)
+
+    def _positions(self, x: jax.Array, mean_map: jax.Array, train: bool) -> jax.Array:
+        if self.residual:
+            scale = self.param('residual_scale', nn.initializers.constant(0.1), (3,))
+            return mean_map[None] + RESIDUAL_RANGE * scale * x.astype(jnp.float32)
+        x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='out2_norm')(x)
+        offset = jnp.array([0, 0, self.depth_offset], jnp.float32)
+        return POSITION_RANGE * nn.sigmoid(x.astype(jnp.float32)) + offset[None, None, None]

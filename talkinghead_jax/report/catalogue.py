@@ -1,0 +1,79 @@
+"""What each metric is called, what it measures, and which way is better."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+LOWER, HIGHER, NEAR_ONE = 'lower', 'higher', 'near 1'
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """How a metric is shown: `better` is 'lower', 'higher' or 'near 1'."""
+
+    unit: str
+    better: str
+    meaning: str
+
+    def badness(self, value: float) -> float:
+        """A number that is smaller where `value` is better; infinite where there is no value."""
+        if not math.isfinite(value):
+            return math.inf
+        return {LOWER: value, HIGHER: -value, NEAR_ONE: abs(value - 1)}[self.better]
+
+
+METRICS: Mapping[str, Metric] = {
+    'lmd': Metric('px', LOWER, 'lmd@mean20: mean 2-D distance of the 20 mouth points about their own centroid, in '
+                               'pixels of the 256 px crop'),
+    'mouth_error': Metric('px', LOWER, 'mean 3-D distance of the 20 mouth points, in pixels of the 256 px crop'),
+    'opening_correlation': Metric('', HIGHER, 'correlation over time of predicted and true mouth opening'),
+    'rotation_deg': Metric('°', LOWER, 'mean angle between predicted and true head rotation'),
+    'translation_px': Metric('px', LOWER, 'mean distance between predicted and true head position'),
+    'pose_error': Metric('', LOWER, 'mean distance of poses, each axis in units of its deviation in the dataset'),
+    'amplitude_ratio': Metric('', NEAR_ONE, 'predicted over true standard deviation over time; 0 is a still head'),
+    'amplitude_error': Metric('', LOWER, 'how far the amplitudes of the six axes are from the speaker’s own; 1 is a '
+                                           'still head'),
+    'velocity_ratio': Metric('', NEAR_ONE, 'predicted over true speed; above 1 is restless, below 1 sluggish'),
+    'correlation': Metric('', HIGHER, 'correlation over time of predicted and true motion'),
+    'seam_jump': Metric('', LOWER, 'step where the prediction takes over, in usual steps of this speaker'),
+    'vertex_error_percent': Metric('%', LOWER, 'mean distance of the vertices, in percent of the face’s width'),
+    'ssim': Metric('', HIGHER, 'structural similarity to the true frame'),
+    'psnr': Metric('dB', HIGHER, 'peak signal-to-noise ratio to the true frame'),
+    'lmd@mean20-mediapipe': Metric('px', LOWER, 'mean distance of the 20 mouth points that MediaPipe finds in the '
+                                                'generated and the true frame, upscaled to 256 px'),
+    'detection_failure': Metric('', LOWER, 'share of frames in which MediaPipe finds no face'),
+}
+
+STAGES: Mapping[str, tuple[str, str]] = {  # title, one line
+    'expression': ('Expression Ψ', 'Speech and one reference face to the facial landmarks of each frame.'),
+    'head_motion': ('Head motion Φ', 'Speech and a short reference clip to the head pose of each frame.'),
+    'unprojection': ('Unprojection', 'One picture to a textured 3-D face.'),
+    'generator': ('Generator Θ', 'Landmarks, head pose and reference frames to the video frame.'),
+}
+
+
+def metric(name: str) -> Metric:
+    """The entry called `name`; an unknown metric is an error: lower is better, no unit."""
+    return METRICS.get(name, Metric('', LOWER, ''))
+
+
+def stage_title(name: str) -> str:
+    """A stage's name as readers see it."""
+    return STAGES[name][0] if name in STAGES else name
+
+
+def best(name: str, values: Mapping[str, float]) -> frozenset[str]:
+    """The methods whose value of metric `name` is the best; none where nobody has a value."""
+    badness = {method: metric(name).badness(value) for method, value in values.items()}
+    least = min(badness.values(), default=math.inf)
+    return frozenset(method for method, value in badness.items() if value == least and math.isfinite(least))
+
+
+def number(value: float | None) -> str:
+    """Four significant digits at most, a dash where there is no value."""
+    if value is None or not math.isfinite(value):
+        return '–'
+    if value == 0:
+        return '0'
+    digits = max(0, min(4, 2 - math.floor(math.log10(abs(value)))))
+    return f'{value:.{digits}f}'

@@ -1,0 +1,132 @@
+"""The whole path at the smallest size, through launch.py: prepare, train, evaluate, generate; kill and resume."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import jax
+import numpy as np
+import pytest
+
+from talkinghead_jax.train import checkpoint
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+STAGES = ('unprojection', 'expression', 'head_motion', 'generator')
+TINY = [
+    '--config=configs/demo.py',
+    '--config.synthetic.identities.train=4', '--config.synthetic.identities.validation=1',
+    '--config.synthetic.identities.test=2', '--config.synthetic.clips=2', '--config.synthetic.frames=100',
+    '--config.synthetic.position_maps=40', '--config.log.every_steps=2', '--config.log.checkpoint_every_steps=3',
+    '--config.generator.model.width=4', '--config.generator.model.max_width=8',
+    *(f'--config.{stage}.steps=6' for stage in STAGES),
+]
+
+
+def command(workdir: pathlib.Path, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / 'launch.py'), *TINY, f'--workdir={workdir}', *arguments]
+
+
+def launch(workdir: pathlib.Path, *arguments: str) -> str:
+    result = subprocess.run(command(workdir, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=900,
+                            check=False)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+def assert_playable(path: pathlib.Path, frames: int, *, sound: bool = True) -> None:
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        assert (video.codec_context.name, video.codec_context.pix_fmt) == ('h264', 'yuv420p')
+        assert video.average_rate == 25
+        assert [stream.codec_context.name for stream in container.streams.audio] == ['aac'] * sound
+        assert sum(1 for _ in container.decode(video=0)) == frames
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory) -> pathlib.Path:
+    """A workdir in which all four modes have run."""
+    workdir = tmp_path_factory.mktemp('run')
+    launch(workdir, '--mode=prepare,train,evaluate,generate')
+    return workdir
+
+
+def test_all_modes_leave_what_they_promise(trained):
+    assert_playable(trained / 'out.mp4', frames=100)
+    assert_playable(trained / 'out_concat.mp4', frames=100)
+    numbers = json.loads((trained / 'report.json').read_text())
+    assert set(numbers['stages']) == set(STAGES)
+    for stage, methods in numbers['stages'].items():
+        assert len(methods['methods']) >= 2, stage
+        values = [v for metrics in methods['methods'].values() for v in metrics.values() if isinstance(v, float)]
+        assert values
+        assert np.all(np.isfinite(values)), stage
+    page = re.sub(r'data:[a-z/0-9]+;base64,[A-Za-z0-9+/=]*', '', (trained / 'report.html').read_text())
+    assert 'http' not in page  # nothing is loaded from elsewhere
+    assert page.count('<img') >= 4
+    assert {path.name for path in (trained / 'checkpoints').iterdir()} >= set(STAGES)
+
+
+def test_a_second_run_is_quick_and_changes_nothing(trained):
+    before = {path: path.stat().st_mtime_ns for path in (trained / 'checkpoints').rglob('*') if path.is_file()}
+    start = time.monotonic()
+    launch(trained, '--mode=prepare,train,evaluate,generate')
+    assert time.monotonic() - start < 60
+    assert before == {path: path.stat().st_mtime_ns
+                      for path in (trained / 'checkpoints').rglob('*') if path.is_file()}
+
+
+def test_training_killed_and_resumed_equals_uninterrupted(trained, tmp_path):
+    """SIGKILL once the first checkpoint of the generator is there; the parameters must agree bit for bit."""
+    data = f'--config.data.directory={trained}/data'
+    process = subprocess.Popen(
+        [*command(tmp_path, data)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = tmp_path / 'checkpoints' / 'generator' / '3'
+    deadline = time.monotonic() + 600
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, 'training ended before it could be killed'
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    launch(tmp_path, data)
+    for stage in STAGES:
+        ours, theirs = (checkpoint.load_for_inference(folder, stage) for folder in (tmp_path, trained))
+        assert ours.step == theirs.step == 6
+        jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+
+
+class TestRealClips:
+    """`generate` with people's own clips; the frame count is the speech's."""
+
+    @pytest.fixture
+    def generate(self, trained, shared_data, tmp_path):
+        def run(*arguments: str) -> tuple[pathlib.Path, str]:
+            output = tmp_path / 'video.mp4'
+            printed = launch(trained, '--mode=generate', f'--output={output}',
+                             f'--landmarker={shared_data}/models/face_landmarker.task', *arguments)
+            return output, printed
+        return run
+
+    @pytest.fixture
+    def clips(self, shared_data):
+        return shared_data / 'clips'
+
+    def test_clip_with_other_speech_and_finetuning(self, generate, clips):
+        output, printed = generate(f'--source={clips}/voxceleb2/00098.mp4', '--finetune_steps=4',
+                                   f'--audio={clips}/grid/bbaf2n.mpg')
+        assert_playable(output, frames=74)  # 2.95 s of sound
+        assert 'ssim' in printed
+
+    def test_picture(self, generate, clips, shared_data):
+        output, _ = generate(f'--source={shared_data}/portraits/obama.jpg', '--pose=still',
+                             f'--audio={clips}/grid/bbaf2n.mpg')
+        assert_playable(output, frames=74)
+
+    def test_driving_video(self, generate, clips):
+        output, _ = generate(f'--source={clips}/voxceleb2/00373.mp4', f'--driving={clips}/grid/lwbsza.mpg')
+        assert_playable(output, frames=75)

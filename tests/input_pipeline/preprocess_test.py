@@ -1,0 +1,234 @@
+"""Real clips become records that keep the contract; a clip that cannot be used says why."""
+
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from input_pipeline import crop as crops
+from input_pipeline import face_tracking, media, preprocess
+from input_pipeline.face_tracking import Detections
+from talkinghead_jax import specs
+from talkinghead_jax.errors import UserError
+from talkinghead_jax.geometry import face, rigid
+
+
+@pytest.fixture(scope='module')
+def detector(shared_data):
+    with face_tracking.MediaPipeDetector(shared_data / 'models' / face_tracking.LANDMARKER) as opened:
+        yield opened
+
+
+@pytest.fixture(scope='module')
+def record(shared_data, detector):
+    return preprocess.prepare_media(shared_data / 'clips/grid/bbaf2n.mpg', detector, 'bbaf2n', 's2', image_size=128)
+
+
+class ScriptedDetector:
+    """Finds the template's face, shifted by the frame's number, wherever it is told to."""
+
+    name = 'scripted'
+
+    def __init__(self, detected):
+        self.detected = np.array(detected)
+
+    def detect(self, frames):
+        count = sum(1 for _ in frames)
+        shift = np.arange(count)[:, None, None] * np.array([1.0, 0, 0])
+        points = (face.TEMPLATE + shift).astype(np.float32)
+        dense = np.concatenate([points, np.zeros((count, 410, 3), np.float32)], axis=1)
+        known = self.detected[:count, None, None]
+        return Detections(points * known, dense * known, self.detected[:count])
+
+
+def assert_contract(record, size):
+    frames = len(record['video'])
+    assert set(record) == set(specs.CLIP)
+    for name, field in specs.CLIP.items():
+        if field.dtype == 'str':
+            assert isinstance(record[name], str)
+        elif field.dtype == 'bytes':
+            assert media.decode_jpeg(record[name][0]).shape == (size, size, 3)
+        else:
+            shape = field.array(T=frames, V=478).shape
+            assert (name, np.shape(record[name]), np.asarray(record[name]).dtype) == (name, shape, field.dtype)
+
+
+def test_record_keeps_the_contract(record):
+    assert_contract(record, 128)
+    assert (len(record['video']), record['clip_id'], record['speaker_id']) == (75, 'bbaf2n', 's2')
+    assert record['detected'].all()
+    assert json.loads(record['preparation'])['version'] == preprocess.VERSION
+    assert np.abs(record['audio'].astype(int)).max() > 1000
+
+
+def test_framing_is_the_originals(record):
+    landmarks = record['landmarks']
+    box = np.ptp(landmarks[..., :2], axis=1).max(-1)
+    np.testing.assert_allclose(box.mean(), 112, atol=2)
+    eyes = landmarks[:, face.RIGHT_EYE + face.LEFT_EYE, 1].mean()
+    np.testing.assert_allclose(eyes, 100, atol=1)
+    frontal = rigid.frontalize(landmarks, record['pose'])
+    assert np.abs(frontal.mean(0) - face.TEMPLATE)[:, :2].mean() < 6  # a person's face is near the template
+
+
+def test_frames_show_what_the_landmarks_say(record, detector):
+    """Tracking the stored pictures anew finds the stored landmarks: crop and pixel centres are right."""
+    frames = np.stack([media.decode_jpeg(data) for data in record['video'][:5]])
+    again = (detector.detect(frames).landmarks[..., :2] + 0.5) * 2 - 0.5  # 128 px -> crop px
+    offset = again - record['landmarks'][:5, :, :2]
+    assert np.linalg.norm(offset, axis=-1).mean() < 2.5
+    np.testing.assert_allclose(offset.mean(axis=(0, 1)), 0, atol=1)
+
+
+def test_key_and_closed_mouth_frames(record):
+    rotation = np.linalg.norm(record['pose'][:64, :3], axis=-1)
+    assert record['key_frame'] == rotation.argmin()
+    opening = face.mouth_opening(rigid.frontalize(record['landmarks'], record['pose']))
+    assert opening[record['closed_mouth_frame']] <= opening.min() + 1e-3
+    key = record['landmarks'][record['key_frame']]
+    np.testing.assert_allclose(record['mesh_vertices'][face_tracking.IBUG], key, atol=1e-3)
+    assert record['mesh_visibility'].mean() > 0.9
+
+
+def test_preparation_is_deterministic(shared_data, detector):
+    from input_pipeline.records import equal_records
+    path = shared_data / 'clips/voxceleb2/00010.mp4'
+    first, again = (preprocess.prepare_media(path, detector, image_size=64, max_frames=26) for _ in range(2))
+    assert equal_records(first, again)
+    assert first['audio'].shape == (26, specs.CHUNK)
+
+
+def test_sound_beside_the_film_is_taken(shared_data, detector):
+    record = preprocess.prepare_media(shared_data / 'clips/styletalk/feifeili_clip1.mp4', detector, image_size=64,
+                                      max_frames=30)
+    assert_contract(record, 64)
+    assert np.abs(record['audio'].astype(int)).max() > 1000
+
+
+def test_large_frames(shared_data, detector):
+    film = media.read_video(shared_data / 'clips/hdtf/WDA_AlexandriaOcasioCortez_000.mp4', max_frames=50)
+    record, crop = preprocess.prepare_clip(film, np.ones(50 * 640, np.int16), detector, 'hdtf', 'a', image_size=64)
+    assert_contract(record, 64)
+    assert crop.side > 512
+    assert preprocess.crop_of(record) == crop
+
+
+def test_portrait(shared_data, detector):
+    picture = media.read_image(shared_data / 'portraits/young_woman_liveportrait_s42.jpg')
+    record = preprocess.prepare_image(picture, detector)
+    assert_contract(record, 256)
+    assert len(record['video']) == 1
+    assert record['detected'].all()
+    assert not record['audio'].any()
+    with pytest.raises(UserError, match='black: no face in 1 of 1 frames'):
+        preprocess.prepare_image(np.zeros((200, 200, 3), np.uint8), detector, 'black')
+
+
+def film(frames, size=64):
+    return np.zeros((frames, size, size, 3), np.uint8)
+
+
+def test_unusable_clips(tmp_path, detector, shared_data):
+    sound = np.ones(16000, np.int16)
+    with pytest.raises(UserError, match='black: no face in 30 of 30 frames'):
+        preprocess.prepare_clip(film(30), sound, detector, 'black', 's')
+    with pytest.raises(UserError, match='has no sound'):
+        preprocess.prepare_clip(film(30), sound[:0], ScriptedDetector([True] * 30), 'c', 's')
+    media.write_video(tmp_path / 'half_second.mp4', film(12), sound[:12 * 640])
+    with pytest.raises(UserError, match=r'half_second\.mp4 has 12 frames .* at least 25 \(1 s\)'):
+        preprocess.prepare_media(tmp_path / 'half_second.mp4', detector)
+    media.write_video(tmp_path / 'silent.mp4', film(30))
+    with pytest.raises(UserError, match=r'silent\.mp4 has no audio track'):
+        preprocess.prepare_media(tmp_path / 'silent.mp4', detector)
+    with pytest.raises(UserError, match='does not exist'):
+        preprocess.prepare_media(tmp_path / 'none.mp4', detector)
+
+
+def test_gaps_pass_and_are_flagged():
+    detected = [True] * 30
+    detected[10:14] = [False] * 4
+    sound = np.ones(30 * 640, np.int16)
+    record, _ = preprocess.prepare_clip(film(30, 256), sound, ScriptedDetector(detected), 'c', 's')
+    np.testing.assert_array_equal(record['detected'], detected)
+    steps = np.diff(record['landmarks'][2:-2, 30, 0])
+    np.testing.assert_allclose(steps, steps[0], atol=1e-3)  # the face moves on through the gap
+    with pytest.raises(UserError, match='no face in 16 of 30'):
+        preprocess.prepare_clip(film(30), sound, ScriptedDetector([True] * 14 + [False] * 16), 'c', 's')
+
+
+def test_lengths_that_differ_warn(caplog):
+    detector = ScriptedDetector([True] * 30)
+    with caplog.at_level(logging.WARNING):
+        preprocess.prepare_clip(film(30), np.ones(30 * 640 + 7000, np.int16), detector, 'c', 's', 32)
+        assert not caplog.records
+        preprocess.prepare_clip(film(30), np.ones(10 * 640, np.int16), detector, 'c', 's', 32)
+    assert 'the sound is 0.80 s shorter than the picture; it is padded with silence' in caplog.text
+
+
+def test_smoothing_is_centred():
+    points = np.zeros((20, 68, 3), np.float32)
+    points[9] = 1.0
+    detections = Detections(points, points, np.ones(20, bool))
+    smoothed = preprocess.smooth(detections).landmarks[:, 0, 0]
+    np.testing.assert_allclose(smoothed, [*smoothed[18::-1], 0], atol=1e-7)  # symmetric about frame 9
+    np.testing.assert_allclose(smoothed.sum(), 1, atol=1e-6)
+    ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], points.shape)
+    moved = preprocess.smooth(Detections(ramp, ramp, detections.detected)).landmarks
+    np.testing.assert_allclose(moved[2:-2], ramp[2:-2], atol=1e-5)  # no lag
+
+
+@pytest.mark.parametrize('crop', [crops.Crop(-7, 12, 100), crops.Crop(30, -20, 300), crops.Crop(3, 5, 64, 128)])
+def test_crop_coordinates(crop):
+    points = np.random.default_rng(0).normal(100, 50, (4, 68, 3))
+    np.testing.assert_allclose(crop.from_crop(crop.to_crop(points)), points)
+    corner = crop.to_crop(np.array([crop.left - 0.5, crop.top - 0.5, 1.0]))  # the outer corner of the square
+    np.testing.assert_allclose(corner, [-0.5, -0.5, crop.scale])
+    np.testing.assert_allclose(crop.to_crop(points[..., :2]), crop.to_crop(points)[..., :2])
+
+
+def test_what_lies_beyond_the_frame_is_not_seen(shared_data, detector):
+    """The lower half of a face, its forehead cut off by the frame."""
+    whole = media.read_image(shared_data / 'portraits/young_woman_liveportrait_s42.jpg')
+    record = preprocess.prepare_image(whole, detector)
+    brow = record['mesh_vertices'][face_tracking.IBUG[17:27]].mean(axis=0)[None]
+    cut = round(preprocess.crop_of(record).from_crop(brow)[0, 1]) - 15
+    low = preprocess.prepare_image(whole[cut:], detector)
+    beyond = preprocess.crop_of(low).from_crop(low['mesh_vertices'])[:, 1] < -0.5
+    assert beyond.any()
+    assert not low['mesh_visibility'][beyond].any()
+    assert low['mesh_visibility'][~beyond].mean() > 0.9
+
+
+@pytest.mark.parametrize('size', [64, 256, 400])
+def test_pictures_follow_the_coordinates(size):
+    """A blob in the frame appears where `to_crop` says, at every size."""
+    frame = np.zeros((200, 300, 3), np.uint8)
+    rows, columns = np.mgrid[:200, :300]
+    frame[:] = np.rint(255 * np.exp(-((columns - 140) ** 2 + (rows - 90) ** 2) / 200))[..., None].astype(np.uint8)
+    crop = crops.Crop(50, -10, 180)
+    image = crop.apply(frame, size)[..., 0].astype(float)
+    rows, columns = np.mgrid[:size, :size]
+    found = np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
+    wanted = (crop.to_crop(np.array([140.0, 90.0])) + 0.5) * size / 256 - 0.5
+    np.testing.assert_allclose(found, wanted, atol=0.1)
+
+
+def test_paste_back():
+    rng = np.random.default_rng(0)
+    frame = cv2.GaussianBlur(rng.integers(0, 255, (150, 200, 3), np.uint8), (0, 0), 6)
+    crop = crops.Crop(-20, 30, 100)
+    before = frame.copy()
+    same = crop.paste(frame, crop.apply(frame, 256))
+    assert np.abs(same.astype(int) - frame).max() <= 4  # a crop put back changes nothing
+    white = crop.paste(frame, np.full((64, 64, 3), 255, np.uint8))
+    np.testing.assert_array_equal(frame, before)
+    np.testing.assert_array_equal(white[:, 80:], frame[:, 80:])  # outside
+    np.testing.assert_array_equal(white[:30], frame[:30])
+    assert (white[60:90, 3:60] == 255).all()
+    assert np.abs(white[30, :79].astype(int) - frame[30, :79]).max() < 30  # a soft border
+    away = crops.Crop(500, 500, 40)
+    np.testing.assert_array_equal(away.paste(frame, white[:40, :40]), frame)
+    assert not away.apply(frame, 32).any()

@@ -1,0 +1,107 @@
+"""Bad input to launch.py: one sentence on stderr, exit code 2, no traceback, nothing lost."""
+
+import pathlib
+import subprocess
+import sys
+import wave
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, str(ROOT / 'launch.py'), *arguments], cwd=ROOT,
+                          capture_output=True, text=True, timeout=300, check=False)
+
+
+def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert 'Traceback' not in result.stderr
+    sentences = [line for line in result.stderr.splitlines() if line.startswith('launch.py: ')]
+    assert len(sentences) == 1, result.stderr
+    for word in words:
+        assert word in sentences[0]
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (['--config=configs/nothing.py'], ['configs/nothing.py']),
+    (['--config=configs/demo.py:generatr'], ['generatr', 'generator']),
+    (['--config=configs/demo.py', '--config.generator.stepz=3'], ['stepz']),
+    (['--config=configs/demo.py', '--config.generator.steps=many'], ['steps', 'many']),
+    (['--config=configs/demo.py', '--mode=fly'], ['fly', 'prepare']),
+    (['--config=configs/demo.py', '--pose=sideways'], ['sideways', 'rhythmic']),
+    (['--config=configs/demo.py', '--wrokdir=x'], ['wrokdir']),
+    ([], ['--config']),
+])
+def test_wrong_flags(arguments, words):
+    assert_refused(launch(*arguments), *words)
+
+
+def test_unwritable_workdir(tmp_path):
+    (tmp_path / 'file').write_text('in the way')
+    assert_refused(launch('--config=configs/demo.py', f'--workdir={tmp_path}/file/demo', '--mode=prepare'),
+                   f'{tmp_path}/file')
+
+
+def test_training_without_data_says_what_is_missing(tmp_path):
+    assert_refused(launch('--config=configs/demo.py', f'--workdir={tmp_path}'), '--mode=prepare')
+
+
+def test_generating_without_a_checkpoint_says_what_is_missing(tmp_path):
+    assert_refused(launch('--config=configs/demo.py', f'--workdir={tmp_path}', '--mode=generate',
+                          '--source=a.mp4', '--audio=b.wav'), 'train')
+
+
+class TestInput:
+    """What `--mode=prepare --input=...` refuses."""
+
+    @pytest.fixture
+    def prepare(self, tmp_path, shared_data):
+        def run(path: pathlib.Path) -> subprocess.CompletedProcess:
+            return launch('--config=configs/demo.py', f'--workdir={tmp_path}/run', '--mode=prepare',
+                          f'--input={path}', f'--landmarker={shared_data}/models/face_landmarker.task')
+        return run
+
+    def test_missing_file(self, prepare, tmp_path):
+        assert_refused(prepare(tmp_path / 'missing.mp4'), 'missing.mp4')
+
+    def test_not_a_video(self, prepare, tmp_path):
+        path = tmp_path / 'letter.mp4'
+        path.write_text('Dear video, ' * 100)
+        assert_refused(prepare(path), 'letter.mp4')
+
+    def test_sound_only(self, prepare, tmp_path):
+        path = tmp_path / 'sound.wav'
+        with wave.open(str(path), 'wb') as file:
+            file.setparams((1, 2, 16_000, 0, 'NONE', ''))
+            file.writeframes(bytes(64_000))
+        assert_refused(prepare(path), 'sound.wav')
+
+    def test_video_without_a_face(self, prepare, tmp_path):
+        path = tmp_path / 'grey.mp4'
+        self._write(path, frames=50)
+        assert_refused(prepare(path), 'grey.mp4', 'face')
+
+    def test_video_without_audio(self, prepare, shared_data, tmp_path):
+        path = tmp_path / 'silent.mp4'
+        path.write_bytes((shared_data / 'clips/styletalk/KristiNoem.mp4').read_bytes())
+        assert_refused(prepare(path), 'silent.mp4', 'audio')
+
+    def test_video_shorter_than_a_second(self, prepare, tmp_path):
+        path = tmp_path / 'short.mp4'
+        self._write(path, frames=20)
+        assert_refused(prepare(path), 'short.mp4')
+
+    def test_missing_landmarker(self, tmp_path, shared_data):
+        result = launch('--config=configs/demo.py', f'--workdir={tmp_path}', '--mode=prepare',
+                        f'--input={shared_data}/clips/voxceleb2/00098.mp4', f'--landmarker={tmp_path}/no.task')
+        assert_refused(result, 'no.task')
+
+    @staticmethod
+    def _write(path: pathlib.Path, frames: int) -> None:
+        import numpy as np
+
+        from input_pipeline import media
+        grey = np.full((64, 64, 3), 127, np.uint8)
+        media.write_video(path, (grey for _ in range(frames)), np.zeros(frames * 640, np.int16))

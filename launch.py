@@ -10,12 +10,14 @@ import os
 import sys
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # before anything imports TensorFlow
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # it would announce itself
 os.environ.setdefault('GLOG_minloglevel', '2')  # MediaPipe
 
 import contextlib
 import functools
 import hashlib
 import json
+import logging
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -95,6 +97,8 @@ def _set_up(workdir: pathlib.Path) -> None:
         raise UserError(f'--workdir={workdir}: {error.strerror}; want a folder that can be written') from error
     if not os.access(workdir, os.W_OK):
         raise UserError(f'--workdir={workdir}: permission denied; want a folder that can be written')
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax and TFDS tell much that no user can act on
     import jax
     jax.config.update('jax_compilation_cache_dir', str(files.cache_folder() / 'xla'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
@@ -237,12 +241,16 @@ def _material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str, str])
 
 
 def _media_material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str, str]) -> dict[str, Any]:
-    from input_pipeline import media
+    from input_pipeline import face_tracking, media, preprocess
     from input_pipeline import prepare as preparation
 
     def record(name: str) -> dict[str, Any] | None:
         if name not in inputs:
             return None
+        if name == 'source' and media.is_image(inputs[name]):
+            with face_tracking.MediaPipeDetector(face_tracking.find_landmarker(_LANDMARKER.value)) as detector:
+                return preprocess.prepare_image(media.read_image(inputs[name]), detector, inputs[name],
+                                                config.image_size)
         return preparation.prepare_inputs([inputs[name]], config, _data_directory(config, workdir),
                                           _LANDMARKER.value)[0][0]
 
@@ -361,11 +369,10 @@ def _axes(frozen: dict[str, Any], vertices: int) -> dict[str, int]:
 def _detector(optional: bool = False) -> Iterator[Callable | None]:
     """MediaPipe as a function: frames -> (landmarks, detected); None where its model is absent and optional."""
     from input_pipeline import face_tracking
-    try:
+    path = None
+    with contextlib.suppress(*[UserError] * (optional and not _LANDMARKER.value)):
         path = face_tracking.find_landmarker(_LANDMARKER.value)
-    except UserError:
-        if not optional or _LANDMARKER.value:
-            raise
+    if path is None:
         yield None
         return
     with face_tracking.MediaPipeDetector(path) as detector:

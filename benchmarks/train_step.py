@@ -1,4 +1,4 @@
-"""Seconds a train step takes, per stage of a config, and the seconds its compilation took.
+"""Seconds that a train step takes, for each stage of a config, and the seconds of its compilation.
 
     python -m benchmarks.train_step [--config=configs/demo.py] [--steps=20]
 
@@ -6,30 +6,59 @@ Batches are random arrays of the stage's batch spec, so the figures hold the ste
 """
 
 import argparse
+import functools
 import importlib.util
 import statistics
 import time
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from talkinghead_jax import specs
 from talkinghead_jax.stages import registry
 from talkinghead_jax.train import sharding, state, step
 
-AXES = {'vertices': 4096, 'triangles': 7938, 'components': 20}
+AXES = {'vertices': 3230, 'triangles': 6200, 'components': 20}
 
 
 def random_batch(spec: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """An array for every field of `spec`: bytes and booleans over their range, floats near the crop's middle."""
-    def draw(field: jax.ShapeDtypeStruct) -> np.ndarray:
+    """An array for every field of `spec`: bytes over their range, poses near zero, points within the crop."""
+    def draw(name: str, field: jax.ShapeDtypeStruct) -> np.ndarray:
         if field.dtype == bool:
             return np.ones(field.shape, bool)
         if np.issubdtype(field.dtype, np.integer):
             return rng.integers(0, 255, field.shape).astype(field.dtype)
-        return (128 + 30 * rng.standard_normal(field.shape)).astype(field.dtype)
-    batch = {name: draw(field) for name, field in spec.items()}
-    return {name: array * 0.001 if 'pose' in name else array for name, array in batch.items()}
+        scale, centre = (0.1, 0.0) if 'pose' in name else (30.0, 128.0)
+        return (centre + scale * rng.standard_normal(field.shape)).astype(field.dtype)
+    return {name: draw(name, field) for name, field in spec.items()}
+
+
+def random_frozen(size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A dataset's metadata with plausible ranges."""
+    letters = {'P': AXES['components'], 'F': AXES['triangles'], 'S': size}
+    frozen = {name: np.ones(field.array(**letters).shape, field.dtype) for name, field in specs.METADATA.items()}
+    frozen['triangles'] = rng.integers(0, AXES['vertices'], frozen['triangles'].shape).astype(np.int32)
+    return frozen
+
+
+def measure(name: str, config: ConfigDict, steps: int) -> tuple[float, float]:
+    """(seconds of compilation, median seconds of a step) of one stage."""
+    rng = np.random.default_rng(0)
+    stage = registry.make_stage(name, config, AXES)
+    layout = sharding.make_layout(config.parallel.mode, config.parallel.fsdp)
+    current = layout.create_state(functools.partial(state.create, stage), jax.random.key(0), None)
+    frozen = layout.replicate(random_frozen(config.image_size, rng))
+    compiled = sharding.compile_step(functools.partial(step.train_step, stage, config.seed), layout, current, frozen,
+                                     stage.batch_spec)
+    batch = layout.put_batch(random_batch(dict(stage.batch_spec), rng))
+    seconds = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        current, scalars = compiled.call(current, frozen, batch)
+        jax.block_until_ready(scalars)
+        seconds.append(time.perf_counter() - start)
+    return compiled.compile_seconds, statistics.median(seconds[1:])
 
 
 def main() -> None:
@@ -42,6 +71,11 @@ def main() -> None:
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     config = module.get_config()
-    rng = np.random.default_rng(0)
+    print(f'jax {jax.__version__} on {jax.devices()[0].device_kind}, {arguments.steps} steps, median')
     for name in config.stages:
-        print(name, measure(name, config, rng, arguments.steps), flush=True)
+        compilation, seconds = measure(name, config, arguments.steps)
+        print(f'{name:14s} {1000 * seconds:8.1f} ms a step, compiled in {compilation:.1f} s', flush=True)
+
+
+if __name__ == '__main__':
+    main()

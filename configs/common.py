@@ -75,7 +75,7 @@ def unprojection() -> ConfigDict:
         'steps': 200_000,
         'batch_size': 16,
         'optim': {'learning_rate': 1e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
-        'model': {'width': 16, 'residual': False, 'momentum': 0.999},
+        'model': {'width': 16, 'residual': False, 'hidden': 128, 'momentum': 0.999},
         'losses': {},
         'data': {'shift': 12.0, 'scale': 0.1, 'jitter': 0.05},  # crop px, share of the size, share of the colours
     })

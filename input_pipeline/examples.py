@@ -7,7 +7,6 @@ Frames of the reference part (`context_frames`) and frames to predict never over
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -72,9 +71,14 @@ def context_frames(frames: int) -> int:
     return specs.CONTEXT if frames >= 80 else max(1, int(0.4 * frames))
 
 
+def decode(jpeg: bytes, size: int) -> np.ndarray:
+    """A stored JPEG as (size, size, 3) uint8 RGB."""
+    return media.resize(media.decode_jpeg(jpeg), size)
+
+
 def decode_frames(record: Record, frames: np.ndarray, size: int) -> np.ndarray:
     """Decode only the given frames: (N,) -> (N, size, size, 3) uint8 RGB."""
-    return np.stack([_decode(record['video'][frame], size) for frame in frames])
+    return np.stack([decode(record['video'][frame], size) for frame in frames])
 
 
 def _expression(record: Record, rng: np.random.Generator, data: ConfigDict, training: bool) -> Example:
@@ -199,20 +203,12 @@ def _detected(record: Record, frames: np.ndarray) -> np.ndarray:
 
 
 def _unprojection(record: Record, rng: np.random.Generator, data: ConfigDict, size: int, training: bool) -> Example:
-    image, position_map = _decode(record['image'], size), record['position_map']
+    image, position_map = decode(record['image'], size), record['position_map']
     if training:
         image, position_map = augmentation.shift_and_scale(image, position_map, rng, data.shift, data.scale)
         if data.jitter:
             image = augmentation.recolour(image, augmentation.colour_table(rng, data.jitter))
     return {'image': image, 'position_map': position_map}
-
-
-def _decode(jpeg: bytes, size: int) -> np.ndarray:
-    image = media.decode_jpeg(jpeg)
-    if image.shape[:2] != (size, size):
-        smaller = size < image.shape[0]
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    return image
 
 
 def _length(data: ConfigDict, training: bool) -> int:

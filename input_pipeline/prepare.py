@@ -2,7 +2,9 @@
 call continues; complete, it returns at once.
 """
 
+import contextlib
 import csv
+import io
 import json
 import os
 import pathlib
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
+from absl import logging
 from ml_collections import ConfigDict
 
 from input_pipeline import dataset, index, pool, records, statistics
@@ -64,7 +67,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> dict[str, Any]:
 
 def prepare_inputs(paths: Sequence[str | os.PathLike], config: ConfigDict, data_dir: str | os.PathLike,
                    landmarker: str = '') -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Turn videos or pictures into clip records, through the cache in `data_dir/cache`.
+    """Turn videos into clip records, through the cache in `data_dir/cache`.
 
     Args:
       paths: media files.
@@ -94,10 +97,13 @@ def _make_records(jobs: Sequence[Job], data_dir: pathlib.Path, workers: int) -> 
     if jobs and len(failed) == len({job.source for job in jobs}):
         raise UserError(next(iter(failed.values())))
     if failed:
-        with open(data_dir / QUARANTINE, 'w', newline='') as file:
+        temporary = data_dir / f'.{QUARANTINE}.{os.getpid()}.tmp'
+        with open(temporary, 'w', newline='') as file:
             table = csv.writer(file)
             table.writerow(['path', 'reason'])
             table.writerows(sorted(failed.items()))
+        os.replace(temporary, data_dir / QUARANTINE)
+        logging.warning('%d of %d left out, see %s', len(failed), len(jobs), data_dir / QUARANTINE)
     return failed
 
 
@@ -131,12 +137,14 @@ def _write(builder: CachedRecordsBuilder, components: int, data_dir: pathlib.Pat
     """TFRecords, indices and statistics of one builder config; returns their folder."""
     tfds.disable_progress_bar()  # the builder shows its own, with the time left
     folder = pathlib.Path(builder.data_dir)
-    builder.download_and_prepare()
+    if not any(job.split == 'train' and (builder.cache / job.name).is_file() for job in builder.jobs()):
+        raise UserError(f'{data_dir} would hold no training data: none of the {builder.kind} of split train can be '
+                        f'used, see {data_dir / QUARANTINE}')
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads
+        builder.download_and_prepare()
     for split in index.splits(folder):
         for shard in index.shards(folder, split):
             index.write(shard, dataset.frames_of)
-    if 'train' not in index.splits(folder):
-        raise UserError(f'{data_dir} would hold no training data: give config.data.dataset some for split train')
     train = dataset.Records(folder, 'train', dataset.FIELDS[builder.kind])
     topology = builder.topology()
     if builder.kind == 'clips':

@@ -17,6 +17,8 @@ import pytest
 from talkinghead_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# One device, whatever conftest gives the tests of sharding: the demo's batches are small.
+ENVIRONMENT = {**os.environ, 'XLA_FLAGS': ''}
 STAGES = ('unprojection', 'expression', 'head_motion', 'generator')
 TINY = [
     '--config=configs/demo.py',
@@ -34,7 +36,7 @@ def command(workdir: pathlib.Path, *arguments: str) -> list[str]:
 
 def launch(workdir: pathlib.Path, *arguments: str) -> str:
     result = subprocess.run(command(workdir, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=900,
-                            check=False)
+                            check=False, env=ENVIRONMENT)
     assert result.returncode == 0, result.stderr[-4000:]
     return result.stdout
 
@@ -85,7 +87,8 @@ def test_training_killed_and_resumed_equals_uninterrupted(trained, tmp_path):
     """SIGKILL once the first checkpoint of the generator is there; the parameters must agree bit for bit."""
     data = f'--config.data.directory={trained}/data'
     process = subprocess.Popen(
-        [*command(tmp_path, data)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [*command(tmp_path, data)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT)
     first = tmp_path / 'checkpoints' / 'generator' / '3'
     deadline = time.monotonic() + 600
     while not first.exists() and process.poll() is None and time.monotonic() < deadline:

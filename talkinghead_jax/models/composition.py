@@ -9,22 +9,32 @@ import jax.numpy as jnp
 from talkinghead_jax.models.embedding import LevelWeights
 from talkinghead_jax.nn.blocks import Upsample, leaky_relu, upsample_nearest
 from talkinghead_jax.nn.generated import generated_conv
+from talkinghead_jax.nn.initialization import Conv, deviation
 from talkinghead_jax.nn.spade import ParallelSpade
 
 
 class Pyramid(nn.Module):
-    """Static convolutions (red arrows of Fig. 6): an image's features at every level."""
+    """Static convolutions (red arrows of Fig. 6): an image's features at every level.
+
+    Attributes:
+      widths: channels of each level.
+      keep_image: append the image itself, averaged down, to the features of each level: a picture that already is
+        right then reaches the decoder as it is, without waiting for convolutions to learn the identity.
+    """
 
     widths: tuple[int, ...]
+    keep_image: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> list[jax.Array]:
-        """(B,H,W,C) -> level i: (B,H/2^i,W/2^i,widths[i])."""
+    def __call__(self, image: jax.Array) -> list[jax.Array]:
+        """(B,H,W,C) -> level i: (B,H/2^i,W/2^i,widths[i]), or widths[i] + C channels."""
         features = []
+        x = image
         for level, width in enumerate(self.widths):
-            x = leaky_relu(nn.Conv(width, (3, 3), 2 if level else 1, dtype=self.dtype)(x))
-            features.append(x)
+            x = leaky_relu(Conv(width, (3, 3), 2 if level else 1, dtype=self.dtype)(x))
+            image = nn.avg_pool(image, (2, 2), (2, 2)) if level else image
+            features.append(jnp.concatenate([x, image.astype(x.dtype)], -1) if self.keep_image else x)
         return features
 
 
@@ -41,18 +51,22 @@ class LandmarkEmbedding(nn.Module):
     @nn.compact
     def __call__(self, sketch: jax.Array, weights: Sequence[LevelWeights]) -> list[jax.Array]:
         """(B,H,W,1) -> level i: (B,H/2^i,W/2^i,widths[i])."""
-        features = Pyramid(self.widths, self.dtype)(sketch)
+        features = Pyramid(self.widths, dtype=self.dtype)(sketch)
         for level in reversed(range(len(self.widths))):
             x = features[level]
             if level + 1 < len(self.widths):
-                coarse = nn.Conv(self.widths[level], (1, 1), dtype=self.dtype)(features[level + 1])
+                coarse = Conv(self.widths[level], (1, 1), dtype=self.dtype)(features[level + 1])
                 x = x + upsample_nearest(coarse)
             features[level] = leaky_relu(generated_conv(x, weights[level].embed))
         return features
 
 
 class Decoder(nn.Module):
-    """N layers of parallel SPADE, each but the last followed by an upsampling; hyperbolic tangent at the end."""
+    """N layers of parallel SPADE, hyperbolic tangent at the end.
+
+    A layer is a residual block (SPADE sum, 3 x 3 convolution) and a second SPADE sum, which the upsampling follows
+    directly, and in the last layer the convolution to RGB.
+    """
 
     widths: tuple[int, ...]
     dtype: jnp.dtype = jnp.float32
@@ -73,14 +87,14 @@ class Decoder(nn.Module):
         """
         x = e_y
         for level in reversed(range(len(self.widths))):
-            guides = [pyramid[level] for pyramid in images]
-            h = x
-            for stage in range(2):
+            def denormalize(x: jax.Array, stage: int, level: int = level) -> jax.Array:
                 spade = ParallelSpade(self.dtype, name=f'spade{level}_{stage}')
-                h = leaky_relu(spade(h, landmark[level], weights[level].spade[:, stage], guides))
-                h = nn.Conv(self.widths[level], (3, 3), dtype=self.dtype, name=f'conv{level}_{stage}')(h)
-            x = x + h
+                guides = [pyramid[level] for pyramid in images]
+                return leaky_relu(spade(x, landmark[level], weights[level].spade[:, stage], guides))
+
+            x = x + Conv(self.widths[level], (3, 3), dtype=self.dtype, name=f'conv{level}')(denormalize(x, 0))
+            x = denormalize(x, 1)
             if level:
                 x = Upsample(self.widths[level - 1], self.dtype, name=f'upsample{level}')(x)
-        image = nn.Conv(3, (3, 3), dtype=self.dtype, name='image')(leaky_relu(x))
+        image = Conv(3, (3, 3), dtype=self.dtype, kernel_init=deviation(0.1), name='image')(x)
         return jnp.tanh(image.astype(jnp.float32))

@@ -1,6 +1,6 @@
 """From a generator batch to what the network reads: images, sketches, the render and the matched reference."""
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,7 @@ from talkinghead_jax.models import projection
 from talkinghead_jax.models.generator import Source
 
 
-@dataclasses.dataclass(frozen=True)
-class Conditions:
+class Conditions(NamedTuple):
     """Everything derived from a batch's input fields; all images (.., S,S,3) in [-1, 1], geometry in crop px.
 
     Attributes:

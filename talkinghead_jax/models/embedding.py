@@ -5,7 +5,7 @@ design's Sec. 4 decides. Everything that touches a reference treats the K refere
 example, so the result depends neither on their order nor on padding.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from talkinghead_jax.nn.blocks import ConvNorm, ResidualBlock, leaky_relu
 from talkinghead_jax.nn.generated import RowMlp
+from talkinghead_jax.nn.initialization import Conv
 
 EXCHANGE_LEVEL = 2  # references are merged after two stride-2 layers
 KERNELS = 5  # generated kernels a level: (gamma, beta) of two SPADE sums, and theta_S
@@ -23,8 +24,7 @@ def level_widths(width: int, max_width: int, levels: int) -> tuple[int, ...]:
     return tuple(min(width * 2 ** i, max_width) for i in range(levels))
 
 
-@dataclasses.dataclass(frozen=True)
-class LevelWeights:
+class LevelWeights(NamedTuple):
     """Generated weights of one level, last column the bias: `spade` (B,2,2,C,C+1), `embed` (B,C,C+1).
 
     `spade` axes: example, which of the two SPADE sums, (gamma, beta), output channel, input channel.
@@ -109,7 +109,7 @@ class ConvGate(nn.Module):
     @nn.compact
     def __call__(self, q: jax.Array) -> jax.Array:
         """(N,h,w,C) -> (N,h,w,features)."""
-        value, gate = jnp.split(nn.Conv(2 * self.features, (3, 3), dtype=self.dtype)(q), 2, axis=-1)
+        value, gate = jnp.split(Conv(2 * self.features, (3, 3), dtype=self.dtype)(q), 2, axis=-1)
         return leaky_relu(value) * nn.sigmoid(gate)
 
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from talkinghead_jax.nn.blocks import ConvNorm, ResidualBlock, Upsample, leaky_relu
+from talkinghead_jax.nn.initialization import Conv
 from talkinghead_jax.nn.normalization import ExampleNorm
 from talkinghead_jax.ops import flow_warp
 
@@ -49,7 +50,7 @@ class FlowNet(nn.Module):
             x = leaky_relu(ExampleNorm()(Upsample(skip.shape[-1], self.dtype)(x) + skip))
         x = x.astype(jnp.float32)
         flow = nn.Conv(2, (3, 3), kernel_init=nn.initializers.zeros, name='flow')(x)
-        mask = nn.Conv(1, (3, 3), name='attention')(x)
+        mask = Conv(1, (3, 3), name='attention')(x)
         return flow * (MULTIPLIER * source.shape[1] / 256), nn.sigmoid(mask)
 
 

@@ -1,6 +1,6 @@
 """Theta without its 3-D module: hybrid embedding, flow, non-linear composition (paper, Sec. 4.2, 4.3)."""
 
-import dataclasses
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,16 +13,14 @@ from talkinghead_jax.models.flow import FlowNet, warp
 ABLATIONS = ('', 'no_3d', 'no_hybrid', 'no_warp', 'matting')  # of Fig. 10(a)
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """An image that is warped and composed: (B,H,W,3) in [-1, 1], and the sketch (B,H,W,1) of its landmarks."""
 
     image: jax.Array
     sketch: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Warped:
+class Warped(NamedTuple):
     """A warped source: image (B,H,W,3), flow (B,H,W,2) px, attention (B,H,W,1)."""
 
     image: jax.Array
@@ -71,7 +69,7 @@ class Generator(nn.Module):
         warped = {name: self._warp(name, source, target_sketch) for name, source in sources.items()}
         pyramids = []
         if self.ablation != 'matting':
-            pyramids = [Pyramid(widths, self.dtype, name=f'{name}_embedding')(
+            pyramids = [Pyramid(widths, True, self.dtype, name=f'{name}_embedding')(
                 jnp.concatenate([w.image, w.attention], -1)) for name, w in warped.items()]
         image = Decoder(widths, self.dtype, name='decoder')(e_y, landmark, weights, pyramids)
         if self.ablation == 'matting':  # the linear alternative: first the render, then the matched reference

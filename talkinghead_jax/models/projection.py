@@ -1,6 +1,6 @@
 """The 3D-aware module and the motion matcher: what Theta knows before any learned weight (paper, Sec. 4.1)."""
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,7 @@ from talkinghead_jax.specs import CROP_SIZE
 BLACK = -1.0  # of blanked boxes and of the render's background, in images of [-1, 1]
 
 
-@dataclasses.dataclass(frozen=True)
-class Projection:
+class Projection(NamedTuple):
     """The key frame's mesh seen in the target's pose.
 
     Attributes:
@@ -56,7 +55,9 @@ def project(vertices: jax.Array, visibility: jax.Array, triangles: jax.Array, ke
     there = mesh_pixels(rigid.repose(vertices, key_pose, other_pose), size)
     attributes = jnp.concatenate([colours, visibility[..., None], (there - here)[..., :2]], -1)
     image, alpha, _ = soft_rasterizer.rasterize(here, triangles, attributes, size=size)
-    alpha = alpha * jnp.clip(image[..., 3], 0, 1)
+    # Where a pixel lies inside any triangle, alpha is at least 1/2, yet less than 1 near the seams of triangles
+    # smaller than a pixel: doubled, the surface is whole, and only its rim is soft.
+    alpha = jnp.minimum(2 * alpha, 1) * jnp.clip(image[..., 3], 0, 1)
     colour = BLACK + alpha[..., None] * (jnp.clip(image[..., :3], -1, 1) - BLACK)
     return Projection(colour, alpha, image[..., 4:])
 

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from talkinghead_jax.errors import UserError
+from talkinghead_jax.geometry.face import CENTROID
 
 POSITION_RANGE = 1.1 * 256  # crop px: what the sigmoid's 0..1 stands for
 DEPTH_OFFSET = -POSITION_RANGE / 2  # crop px: our z is centred on the head, so the sigmoid's middle is z = 0
-RESIDUAL_RANGE = 64.0  # crop px: unit of the residual form's output
 _BOTTLENECK = 8  # px
 
 
@@ -138,12 +138,36 @@ class ResidualBlock(nn.Module):
         return activation('act')(x + shortcut, train)
 
 
+class GlobalPath(nn.Module):
+    """Lets the whole bottleneck see the whole image, and reads the head's motion off it."""
+
+    hidden: int
+    dtype: str = 'float32'
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, 8, 8, C) -> the same shape, and (B, 3, 4) an affine change, about zero at the start."""
+        flat = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
+        seen = nn.Dense(x[0].size, dtype=self.dtype)(flat).reshape(x.shape)
+        motion = nn.Dense(12, kernel_init=nn.initializers.normal(0.01))(flat.astype(jnp.float32))
+        return x + seen, motion.reshape(-1, 3, 4)
+
+
+def _moved(positions: jax.Array, motion: jax.Array) -> jax.Array:
+    """p + A (p - c) + b: (S, S, 3) crop px, (B, 3, 4) = [A, b / 64 px] -> (B, S, S, 3)."""
+    centred = positions - jnp.broadcast_to(CENTROID.astype(jnp.float32), positions.shape)
+    change = jnp.einsum('bij,hwj->bhwi', motion[..., :3], centred)
+    return positions[None] + change + 64 * motion[:, None, None, :, 3]
+
+
 class UnprojectionNet(nn.Module):
     """Image to position map.
 
     Attributes:
       width: channels at full resolution; 16 in PRNet.
-      residual: predict what to add to the mean map instead of a sigmoid's position: learns faster from little.
+      residual: instead of the sigmoid's position, predict an affine motion of the mean map and what to add to it,
+        with a view of the whole image at the bottleneck: learns faster from little. Not PRNet's form.
+      hidden: width of that view.
       momentum: of the batch statistics.
       depth_offset: crop px, z at the sigmoid's 0.
       dtype: of convolutions.
@@ -151,6 +175,7 @@ class UnprojectionNet(nn.Module):
 
     width: int = 16
     residual: bool = False
+    hidden: int = 128
     momentum: float = 0.999
     depth_offset: float = DEPTH_OFFSET
     dtype: str = 'float32'
@@ -176,6 +201,9 @@ class UnprojectionNet(nn.Module):
                 block = ResidualBlock(self.width << level, stride, self.momentum, self.dtype, name=f'down{level}_{i}')
                 x = block(x, train)
 
+        if self.residual:
+            x, motion = GlobalPath(self.hidden, self.dtype, name='global')(x)
+
         def up(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
             x = TransposedConvolution(features, stride, self.dtype, name=name)(x)
             return Activation(self.momentum, self.dtype, name=f'{name}_act')(x, train)
@@ -185,15 +213,12 @@ class UnprojectionNet(nn.Module):
             # PRNet repeats the deeper levels twice, the two shallowest once.
             for i in range(3 if level > 1 else 2):
                 x = up(x, self.width << level, 2 if i == 0 else 1, f'up{level}_{i}')
+        if self.residual:
+            details = TransposedConvolution(3, dtype=self.dtype, name='details')(x).astype(jnp.float32)
+            return _moved(mean_map, motion) + details
         for i in range(2):
             x = up(x, 3, 1, f'out{i}')
         x = TransposedConvolution(3, dtype=self.dtype, name='out2')(x)
-        return self._positions(x, mean_map, train)
-
-    def _positions(self, x: jax.Array, mean_map: jax.Array, train: bool) -> jax.Array:
-        if self.residual:
-            scale = self.param('residual_scale', nn.initializers.constant(0.1), (3,))
-            return mean_map[None] + RESIDUAL_RANGE * scale * x.astype(jnp.float32)
         x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='out2_norm')(x)
         offset = jnp.array([0, 0, self.depth_offset], jnp.float32)
         return POSITION_RANGE * nn.sigmoid(x.astype(jnp.float32)) + offset[None, None, None]

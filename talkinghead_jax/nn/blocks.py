@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from talkinghead_jax.nn.initialization import Conv
 from talkinghead_jax.nn.normalization import ExampleNorm
 
 
@@ -36,7 +37,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B,H,W,C) -> (B,H/stride,W/stride,features)."""
-        x = nn.Conv(self.features, (3, 3), self.stride, use_bias=False, dtype=self.dtype)(x)
+        x = Conv(self.features, (3, 3), self.stride, use_bias=False, dtype=self.dtype)(x)
         return leaky_relu(ExampleNorm()(x))
 
 
@@ -52,9 +53,9 @@ class ResidualBlock(nn.Module):
         shortcut = x
         for _ in range(2):
             x = leaky_relu(ExampleNorm()(x))
-            x = nn.Conv(self.features, (3, 3), dtype=self.dtype)(x)
+            x = Conv(self.features, (3, 3), dtype=self.dtype)(x)
         if shortcut.shape[-1] != self.features:
-            shortcut = nn.Conv(self.features, (1, 1), use_bias=False, dtype=self.dtype)(shortcut)
+            shortcut = Conv(self.features, (1, 1), use_bias=False, dtype=self.dtype)(shortcut)
         return shortcut + x
 
 
@@ -71,4 +72,4 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B,H,W,C) -> (B,2H,2W,features)."""
-        return depth_to_space(nn.Conv(4 * self.features, (3, 3), dtype=self.dtype)(x))
+        return depth_to_space(Conv(4 * self.features, (3, 3), dtype=self.dtype)(x))

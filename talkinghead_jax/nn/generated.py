@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from talkinghead_jax.nn.blocks import leaky_relu
+from talkinghead_jax.nn.initialization import Dense, deviation
 
 
 def generated_conv(x: jax.Array, theta: jax.Array) -> jax.Array:
@@ -39,9 +40,9 @@ class RowMlp(nn.Module):
     def __call__(self, matrix: jax.Array) -> jax.Array:
         """(B,C,C) -> (B,kernels,C,inputs+1) float32, last column the bias."""
         rows = nn.LayerNorm(use_bias=False, use_scale=False, epsilon=1e-5)(matrix)
-        rows = leaky_relu(nn.Dense(matrix.shape[-1], dtype=self.dtype)(rows))
-        scale = nn.initializers.variance_scaling(1 / self.inputs, 'fan_in', 'normal')
-        rows = nn.Dense(self.kernels * (self.inputs + 1), kernel_init=scale, dtype=self.dtype)(rows)
+        rows = leaky_relu(Dense(matrix.shape[-1], dtype=self.dtype)(rows))
+        rows = nn.Dense(self.kernels * (self.inputs + 1), kernel_init=deviation(1 / self.inputs),
+                        dtype=self.dtype)(rows)
         batch, channels, _ = rows.shape
         rows = rows.reshape(batch, channels, self.kernels, self.inputs + 1)
         return rows.transpose(0, 2, 1, 3).astype(jnp.float32)

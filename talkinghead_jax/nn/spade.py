@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from talkinghead_jax.nn.generated import generated_conv
+from talkinghead_jax.nn.initialization import Conv
 from talkinghead_jax.nn.normalization import instance_norm
 
 
@@ -39,7 +40,7 @@ class ParallelSpade(nn.Module):
         channels = x.shape[-1]
         maps = generated_conv(guide, theta.reshape(theta.shape[0], 2 * channels, -1))
         if static_guides:
-            static = nn.Conv(2 * channels, (1, 1), dtype=self.dtype)(jnp.concatenate(static_guides, -1))
+            static = Conv(2 * channels, (1, 1), dtype=self.dtype)(jnp.concatenate(static_guides, -1))
             maps = maps + static
         gamma, beta = maps[..., :channels], maps[..., channels:]
         return instance_norm(x) * (1 + len(static_guides) + gamma) + beta

@@ -1,10 +1,10 @@
 """Spectral normalisation of convolutions (Miyato et al. 2018)."""
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from talkinghead_jax.nn.initialization import deviation
 
 COLLECTION = 'spectral'  # its own: not parameters, not batch statistics
 
@@ -31,17 +31,16 @@ class SpectralConv(nn.Module):
     stride: int = 1
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
-    kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B,H,W,C) -> (B,H',W',features), padding kernel // 2 on each side."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param('kernel', self.kernel_init, shape)
-        state = self.variable(COLLECTION, 'u', self._first_vector)
+        kernel = self.param('kernel', deviation(), shape)
+        state = self.variable(COLLECTION, 'u', lambda: _unit(jnp.ones(self.features)))
         matrix = kernel.reshape(-1, self.features)
         v, u = jax.lax.stop_gradient(power_iteration(jax.lax.stop_gradient(matrix), state.value))
-        if self.is_mutable_collection(COLLECTION):
+        if self.is_mutable_collection(COLLECTION) and not self.is_initializing():
             state.value = u
         kernel = (kernel / (v @ matrix @ u)).astype(self.dtype)
         x = jax.lax.conv_general_dilated(
@@ -51,6 +50,3 @@ class SpectralConv(nn.Module):
             return x
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
         return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
-
-    def _first_vector(self) -> jax.Array:
-        return _unit(jax.random.normal(self.make_rng('params'), (self.features,)))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 
-@jax.custom_vjp
+@jax.jit
 def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
     """Sample `image` at x + flow, bilinearly; beyond the border the border's values continue.
 
@@ -27,6 +27,13 @@ def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
     Returns:
       (B, H, W, C): output[b, y, x] = image[b, y + dy, x + dx].
     """
+    if image.ndim != 4 or flow.shape != (*image.shape[:3], 2):
+        raise ValueError(f'flow: found shape {flow.shape}, want (B, H, W, 2) beside an image of {image.shape}')
+    return _warp(image, flow)
+
+
+@jax.custom_vjp
+def _warp(image: jax.Array, flow: jax.Array) -> jax.Array:
     return _forward(image, flow)[0]
 
 
@@ -61,8 +68,6 @@ def _corners(image: jax.Array, cells: _Cells) -> list[jax.Array]:
 
 
 def _forward(image: jax.Array, flow: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    if image.ndim != 4 or flow.shape != (*image.shape[:3], 2):
-        raise ValueError(f'flow: found shape {flow.shape}, want (B, H, W, 2) beside an image of {image.shape}')
     cells = _cells(flow)
     upper_left, upper_right, lower_left, lower_right = _corners(image, cells)
     upper = upper_left * (1 - cells.across) + upper_right * cells.across
@@ -117,4 +122,4 @@ def _scan_rows(rows: jax.Array, across: jax.Array, down: jax.Array, gradient: ja
     return lax.scan(add, empty, (rows.T, across, down, gradient))[0]
 
 
-warp.defvjp(_forward, _backward)
+_warp.defvjp(_forward, _backward)

@@ -61,9 +61,11 @@ class Plan(NamedTuple):
     chunks: jax.Array  # () int32
 
 
+@functools.partial(jax.jit, static_argnames=('size', 'sigma', 'gamma', 'far', 'background', 'cutoff', 'window',
+                                             'chunk'))
 def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, size: int, *, sigma: float = 1e-5,
-              gamma: float = 1e-4, far: float = FAR, background: float | tuple[float, ...] = 0.0, cutoff: float = 1e-4,
-              window: int | None = None, chunk: int | None = None,
+              gamma: float = 1e-4, far: float = FAR, background: float | tuple[float, ...] = 0.0,
+              cutoff: float = 1e-4, window: int | None = None, chunk: int | None = None,
               ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Draw triangle meshes softly; differentiable in vertices and attributes (Liu et al. 2019; paper, Sec. 4.1).
 
@@ -99,8 +101,7 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
       given in `vertices`, 0 where nothing is drawn.
     """
     _check(vertices, triangles, attributes)
-    batch, faces = len(vertices), len(triangles)
-    channels = attributes.shape[-1]
+    batch, faces, channels = len(vertices), len(triangles), attributes.shape[-1]
     window = window or _guess_window(size, faces, sigma, cutoff)
     settings = Settings.of(size, sigma, gamma, far, cutoff, window)
     sane = (jnp.abs(vertices) <= FARTHEST).all(-1, keepdims=True)
@@ -157,15 +158,13 @@ def _depth(q: jax.Array, eye: float) -> tuple[jax.Array, jax.Array]:
     return q * scale, scale ** 2
 
 
-# ---- the list of windows -------------------------------------------------------------------------------------
-
-
 def _plan(settings: Settings, chunk: int, packed: jax.Array, triangles: jax.Array) -> Plan:
     """Cut the dilated box of each triangle into windows and number them."""
     xy = packed[..., :2].at[:, triangles].get(mode='clip')  # (B, F, 3, 2)
     sane = (xy <= FARTHEST).all((-1, -2))
     edges = jnp.roll(xy, -1, axis=2) - xy
-    area = jnp.abs(_cross(edges[..., 0, :], edges[..., 1, :]))
+    x, y = edges[..., 0], edges[..., 1]
+    area = jnp.abs(_cross((x[..., 0], y[..., 0]), (x[..., 1], y[..., 1])))
     solid = sane & (area > 1e-6 * (edges ** 2).sum((-1, -2)))
     xy = jnp.where(solid[..., None, None], xy, 0)
     reach = math.sqrt(settings.reach)
@@ -218,9 +217,6 @@ def _windows(settings: Settings, chunk: int, plan: Plan, packed: jax.Array, tria
     inside = (column < size) & (row < size) & real[None]
     pixels = jnp.where(inside, (image[None] * size + row) * size + column, NOWHERE)
     return Windows(rows, corners, pixels)
-
-
-# ---- one fragment: a triangle at a pixel ---------------------------------------------------------------------
 
 
 class Fragments(NamedTuple):
@@ -284,13 +280,8 @@ def _background_log_weight(settings: Settings) -> float:
     return (2 * EPSILON - (settings.far - settings.eye) / (settings.far - settings.near)) / settings.gamma
 
 
-def _cross(a: tuple[jax.Array, ...] | jax.Array, b: tuple[jax.Array, ...] | jax.Array) -> jax.Array:
-    if isinstance(a, tuple):
-        return a[0] * b[1] - a[1] * b[0]
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-
-
-# ---- forward and backward ------------------------------------------------------------------------------------
+def _cross(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return a[0] * b[1] - a[1] * b[0]
 
 
 def _chunk(settings: Settings, chunk: int | None, packed: jax.Array, triangles: jax.Array) -> int:

@@ -18,6 +18,7 @@ from talkinghead_jax.models.conditioning import Conditions, condition, to_float
 from talkinghead_jax.models.discriminator import MultiScaleDiscriminator
 from talkinghead_jax.models.projection import blank
 from talkinghead_jax.nn import randomness
+from talkinghead_jax.nn.initialization import initialize
 from talkinghead_jax.nn.optim import make_optimizer
 from talkinghead_jax.nn.spectral import COLLECTION
 from talkinghead_jax.stages.base import Arrays, PerPlayer, Player, Stage
@@ -86,10 +87,9 @@ class _Theta:
         frame = jnp.zeros((1, self._size, self._size, 3))
         line = frame[..., :1]
         source = generator_model.Source(frame, line)
-        gen = self._generator.init(gen_key, frame[:, None], line[:, None], jnp.ones((1, 1), bool), line,
-                                   {'matched': source, 'render': source})
-        disc = self._discriminator.init(
-            disc_key, jnp.concatenate([frame, line, line], -1), frame, frame)
+        gen = initialize(self._generator, gen_key, frame[:, None], line[:, None], jnp.ones((1, 1), bool), line,
+                         {'matched': source, 'render': source})
+        disc = initialize(self._discriminator, disc_key, jnp.concatenate([frame, line, line], -1), frame, frame)
         params = {'gen': gen['params'], 'disc': disc['params']}
         return params, {'gen': {}, 'disc': {COLLECTION: disc[COLLECTION]}}
 

@@ -1,5 +1,7 @@
 """Sketches and masks against naive NumPy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def naive(landmarks, size, thickness):
              [*range(42, 48), 42], [*range(48, 60), 48], [*range(60, 68), 60]]
     for line in lines:
         line = list(line)
-        for i, j in zip(line[:-1], line[1:], strict=True):
+        for i, j in itertools.pairwise(line):
             a, b = points[i], points[j]
             for y, x in np.ndindex(size, size):
                 p = np.array([x, y])

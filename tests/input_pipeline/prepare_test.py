@@ -123,6 +123,13 @@ def test_broken_clips_go_to_quarantine_and_the_others_go_on(fake_builder, tmp_pa
                                               {'path': 'clips 101', 'reason': 'clip 101 is broken'}]
 
 
+def test_no_training_data_is_a_users_mistake(fake_builder, tmp_path):
+    config = fake_dataset.config()
+    config.bad = tuple(range(5))
+    with pytest.raises(UserError, match='no training data: none of the clips of split train'):
+        prepare.prepare(config, tmp_path)
+
+
 def test_killed_preparation_continues(prepared, tmp_path):
     script = textwrap.dedent(f'''
         import sys

@@ -22,7 +22,8 @@ def test_the_generators_hinge_is_not_clipped():
 
 
 def test_feature_matching_moves_the_fake_only():
-    real, fake = [[jnp.ones((1, 2, 2, 3)), jnp.zeros((1, 1, 1, 4))]], [[jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 1, 1, 4))]]
+    real = [[jnp.ones((1, 2, 2, 3)), jnp.zeros((1, 1, 1, 4))]]
+    fake = [[jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 1, 1, 4))]]
     np.testing.assert_allclose(gan.feature_matching(real, fake), [2.0])
     assert not any(g.any() for g in jax.tree.leaves(jax.grad(lambda r: gan.feature_matching(r, fake).sum())(real)))
 

@@ -25,7 +25,7 @@ def pairs():
 def test_ssim_is_scikit_images_default(pairs):
     got = image_metrics.ssim(*map(jnp.asarray, pairs))
     want = [structural_similarity(a, b, channel_axis=-1, data_range=2.0)
-            for a, b in zip(*((p.astype(np.float64) + 1 for p in pairs)), strict=True)]
+            for a, b in zip(*(p.astype(np.float64) + 1 for p in pairs), strict=True)]
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
@@ -33,7 +33,7 @@ def test_gaussian_ssim_is_wangs(pairs):
     got = image_metrics.ssim_gaussian(*map(jnp.asarray, pairs))
     want = [structural_similarity(a, b, channel_axis=-1, data_range=2.0, gaussian_weights=True, sigma=1.5,
                                   use_sample_covariance=False)
-            for a, b in zip(*((p.astype(np.float64) + 1 for p in pairs)), strict=True)]
+            for a, b in zip(*(p.astype(np.float64) + 1 for p in pairs), strict=True)]
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from talkinghead_jax.nn import generated, spade, spectral
+from talkinghead_jax.nn.initialization import initialize
 
 
 def naive_norm(x):
@@ -32,7 +33,7 @@ def test_generated_conv_uses_each_examples_own_kernel():
 def test_row_mlp_treats_rows_alike():
     matrix = jax.random.normal(jax.random.key(0), (2, 4, 4))
     module = generated.RowMlp(3, 5)
-    variables = module.init(jax.random.key(1), matrix)
+    variables = initialize(module, jax.random.key(1), matrix)
     order = np.array([2, 0, 3, 1])
     out = module.apply(variables, matrix)
     assert out.shape == (2, 5, 4, 4)
@@ -47,7 +48,7 @@ def test_parallel_spade_is_the_sum_of_its_blocks():
     module = spade.ParallelSpade()
     arguments = [jnp.asarray(a, jnp.float32) for a in (x, guide, theta)]
     static_arguments = [jnp.asarray(a, jnp.float32) for a in statics]
-    variables = module.init(jax.random.key(0), *arguments, static_arguments)
+    variables = initialize(module, jax.random.key(0), *arguments, static_arguments)
     conv = variables['params']['Conv_0']
     kernel, bias = np.asarray(conv['kernel'])[0, 0], np.asarray(conv['bias'])
     maps = [(naive_generated_conv(guide, theta[:, 0]), naive_generated_conv(guide, theta[:, 1]))]
@@ -63,7 +64,7 @@ def test_parallel_spade_is_the_sum_of_its_blocks():
 def test_spectral_norm_brings_the_largest_singular_value_to_one():
     module = spectral.SpectralConv(6, 3)
     x = jax.random.normal(jax.random.key(0), (1, 5, 5, 4))
-    variables = module.init(jax.random.key(1), x)
+    variables = initialize(module, jax.random.key(1), x)
     params, state = {'params': variables['params']}, {'spectral': variables['spectral']}
     for _ in range(60):
         _, state = module.apply({**params, **state}, x, mutable=['spectral'])
@@ -78,7 +79,7 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one():
 def test_spectral_state_moves_in_training_only():
     module = spectral.SpectralConv(6, 3)
     x = jnp.ones((1, 5, 5, 4))
-    variables = module.init(jax.random.key(1), x)
+    variables = initialize(module, jax.random.key(1), x)
     _, state = module.apply(variables, x, mutable=['spectral'])
     assert not np.array_equal(state['spectral']['u'], variables['spectral']['u'])
     assert module.apply(variables, x).shape == (1, 5, 5, 6)

@@ -21,6 +21,10 @@ def _batch(step=0):
     return next(toy_stages.batches(step))
 
 
+def _step(stage):
+    return jax.jit(functools.partial(train_step, stage, 3))
+
+
 def _run(stage, layout, steps=4):
     """Train a few steps under `layout` and bring the state home."""
     state = layout.create_state(functools.partial(create, stage), jax.random.key(0))
@@ -35,14 +39,14 @@ def _run(stage, layout, steps=4):
 def test_one_hot_cotangents_equal_separate_gradients():
     stage = toy_stages.gan(optax.sgd(1.0))
     state = create(stage, jax.random.key(0))
-    new, scalars = train_step(stage, 3, state, toy_stages.FROZEN, _batch())
+    new, scalars = _step(stage)(state, toy_stages.FROZEN, _batch())
     keys = randomness.example_keys(3, state.step, jnp.arange(toy_stages.BATCH))
 
     def loss(params, name):
         return stage.losses(params, state.model_state, toy_stages.FROZEN, _batch(), keys)[0][name]
 
     for name in ('gen', 'disc'):
-        gradient = jax.grad(loss)(state.params, name)[name]
+        gradient = jax.jit(jax.grad(loss), static_argnums=1)(state.params, name)[name]
         taken = jax.tree.map(lambda a, b: a - b, state.params[name], new.params[name])
         chex.assert_trees_all_close(taken, gradient, atol=1e-6)
         np.testing.assert_allclose(scalars[f'gradient_norm/{name}'], optax.tree.norm(gradient), rtol=1e-5)
@@ -51,7 +55,7 @@ def test_one_hot_cotangents_equal_separate_gradients():
 
 def test_scalars_are_float32_numbers():
     stage = toy_stages.gan()
-    _, scalars = train_step(stage, 3, create(stage, jax.random.key(0)), toy_stages.FROZEN, _batch())
+    _, scalars = _step(stage)(create(stage, jax.random.key(0)), toy_stages.FROZEN, _batch())
     assert set(scalars) == {'loss/gen', 'loss/disc', 'gradient_norm/gen', 'gradient_norm/disc', 'fake_mean'}
     assert all(x.shape == () and x.dtype == jnp.float32 for x in scalars.values())
 
@@ -61,12 +65,13 @@ def test_moving_average_warms_up_and_exists_only_where_asked_for():
     state = create(stage, jax.random.key(0))
     assert set(state.ema) == {'gen'}
     average = state.params['gen']['kernel']
-    for step, decay in enumerate([1 / 10, 2 / 11, 3 / 12]):
-        state, _ = train_step(stage, 3, state, toy_stages.FROZEN, _batch(step))
+    step = _step(stage)
+    for number, decay in enumerate([1 / 10, 2 / 11, 3 / 12]):
+        state, _ = step(state, toy_stages.FROZEN, _batch(number))
         average = decay * average + (1 - decay) * state.params['gen']['kernel']
         np.testing.assert_allclose(state.ema['gen']['kernel'], average, rtol=1e-5)
     late = state.replace(step=jnp.int32(100_000))
-    new, _ = train_step(stage, 3, late, toy_stages.FROZEN, _batch())
+    new, _ = step(late, toy_stages.FROZEN, _batch())
     np.testing.assert_allclose(new.ema['gen']['kernel'],
                                0.99 * late.ema['gen']['kernel'] + 0.01 * new.params['gen']['kernel'], rtol=1e-5)
 

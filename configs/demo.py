@@ -53,15 +53,15 @@ def _head_motion(stage: ConfigDict) -> None:
 def _unprojection(stage: ConfigDict) -> None:
     stage.steps = 1000
     stage.batch_size = 4
-    stage.optim.learning_rate = 2e-3
+    stage.optim.learning_rate = 3e-3
     stage.model.update({'width': 8, 'residual': True, 'momentum': 0.95})
-    stage.data.update({'shift': 4.0, 'scale': 0.03})
+    stage.data.update({'shift': 8.0, 'scale': 0.06})
 
 
 def _generator(stage: ConfigDict) -> None:
-    stage.steps = 1000
+    stage.steps = 800
     stage.batch_size = 4
-    stage.optim.learning_rate = 1e-3
+    stage.optim.update({'learning_rate': 2e-3, 'b1': 0.9})
     stage.ema_decay = 0.99
     stage.model.update({'width': 8, 'max_width': 32, 'levels': 4, 'flow_blocks': 2})
     stage.model.discriminator.update({'width': 8, 'max_width': 32, 'layers': 2})

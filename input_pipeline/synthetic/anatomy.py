@@ -197,5 +197,6 @@ def background(rng: np.random.Generator, side: int) -> np.ndarray:
             cv2.circle(canvas, start, round(extent[0] / 2 * side / 256), colour, -1)
         wall = wall + 0.6 * (canvas - wall)
     wall = cv2.GaussianBlur(wall, (0, 0), max(0.5, rng.uniform(0.5, 2.5) * side / 256))
-    grain = cv2.resize(rng.normal(0, 4, (64, 64)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    grain = cv2.resize(rng.normal(0, 4, (256, 256)).astype(np.float32), (side, side),
+                       interpolation=cv2.INTER_AREA if side < 256 else cv2.INTER_CUBIC)
     return np.clip(wall + grain[..., None], 0, 255)

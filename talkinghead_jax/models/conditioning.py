@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from talkinghead_jax.geometry import rigid, sketch
 from talkinghead_jax.models import projection
+from talkinghead_jax.models.flow import landmark_field
 from talkinghead_jax.models.generator import Source
 
 
@@ -69,6 +70,8 @@ def condition(batch: dict[str, jax.Array], frozen: dict[str, jax.Array], *, blan
     render_landmarks = rigid.repose(batch['key_landmarks'], batch['key_pose'], batch['target_pose'])
     shown = jnp.stack([batch['target_landmarks'], matched_landmarks, render_landmarks], 1)
     boxes = sketch.eye_mouth_mask(shown, size)
+    target, *others = (sketch.to_pixels(shown[:, i, :, :2], size) for i in range(3))
+    priors = [landmark_field(target, other, size) for other in others]
     drawn = sketch.draw(jnp.concatenate([shown[:, ::2], batch['reference_landmarks']], 1), size)[..., None]
     reference_sketches = drawn[:, 2:]
     views = {'matched': matched, 'render': projected.image}
@@ -79,6 +82,6 @@ def condition(batch: dict[str, jax.Array], frozen: dict[str, jax.Array], *, blan
         target_sketch=drawn[:, 0], target_boxes=boxes[:, 0], matched=matched, matched_landmarks=matched_landmarks,
         projection=projected, render_landmarks=render_landmarks,
         sources={
-            'matched': Source(views['matched'], projection.take(reference_sketches, index)),
-            'render': Source(views['render'], drawn[:, 1]),
+            'matched': Source(views['matched'], projection.take(reference_sketches, index), priors[0]),
+            'render': Source(views['render'], drawn[:, 1], priors[1]),
         })

@@ -14,10 +14,17 @@ ABLATIONS = ('', 'no_3d', 'no_hybrid', 'no_warp', 'matting')  # of Fig. 10(a)
 
 
 class Source(NamedTuple):
-    """An image that is warped and composed: (B,H,W,3) in [-1, 1], and the sketch (B,H,W,1) of its landmarks."""
+    """An image that is warped and composed.
+
+    Attributes:
+      image: (B,H,W,3) in [-1, 1].
+      sketch: (B,H,W,1) of its landmarks.
+      prior: (B,H,W,2) px, `flow.landmark_field` from the target to it.
+    """
 
     image: jax.Array
     sketch: jax.Array
+    prior: jax.Array
 
 
 class Warped(NamedTuple):
@@ -84,5 +91,5 @@ class Generator(nn.Module):
             return Warped(source.image, zeros[..., :2], 1 + zeros[..., :1])
         flow_net = FlowNet(self.width, self.max_width, self.flow_downs, self.flow_blocks, self.dtype,
                            name=f'{name}_flow')
-        flow, mask = flow_net(target_sketch, source.sketch, source.image)
+        flow, mask = flow_net(target_sketch, source.sketch, source.image, source.prior)
         return Warped(warp(source.image, flow), flow, mask)

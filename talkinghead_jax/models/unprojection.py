@@ -138,6 +138,20 @@ class ResidualBlock(nn.Module):
         return activation('act')(x + shortcut, train)
 
 
+class Keypoints(nn.Module):
+    """Expected position of each of `count` soft maxima: (B, H, W, C) -> (B, 2 count), the image spans [-1, 1]."""
+
+    count: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Softmax over the image, then the mean position (Finn et al. 2016)."""
+        heat = nn.Dense(self.count)(x.astype(jnp.float32))
+        rows, columns = jax.nn.softmax(heat, (1, 2)).sum(2), jax.nn.softmax(heat, (1, 2)).sum(1)
+        return jnp.concatenate([jnp.einsum('bsn,s->bn', part, jnp.linspace(-1, 1, part.shape[1]))
+                                for part in (rows, columns)], axis=-1)
+
+
 class GlobalPath(nn.Module):
     """Lets the whole bottleneck see the whole image, and reads the head's motion off it."""
 
@@ -145,12 +159,23 @@ class GlobalPath(nn.Module):
     dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(B, 8, 8, C) -> the same shape, and (B, 3, 4) an affine change, about zero at the start."""
-        flat = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
-        seen = nn.Dense(x[0].size, dtype=self.dtype)(flat).reshape(x.shape)
-        motion = nn.Dense(12, kernel_init=nn.initializers.normal(0.01))(flat.astype(jnp.float32))
-        return x + seen, motion.reshape(-1, 3, 4)
+    def __call__(self, x: jax.Array, finer: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Look at all places at once.
+
+        Args:
+          x: (B, 8, 8, C) the bottleneck.
+          finer: (B, 16, 16, C') features one level above.
+
+        Returns:
+          x with what was seen added, and (B, 3, 4) an affine change, about zero at the start.
+        """
+        squeezed = nn.Dense(16, dtype=self.dtype)(x).astype(jnp.float32)
+        # Scaled down, since so many inputs change together.
+        seen = [Keypoints(32)(x), Keypoints(32)(finer), 0.2 * squeezed.reshape(x.shape[0], -1)]
+        seen = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(jnp.concatenate(seen, axis=-1)))
+        motion = nn.Dense(12, kernel_init=nn.initializers.normal(0.01))(seen.astype(jnp.float32))
+        told = nn.Dense(x.shape[-1], dtype=self.dtype)(seen)[:, None, None]
+        return x + told, motion.reshape(-1, 3, 4)
 
 
 def _moved(positions: jax.Array, motion: jax.Array) -> jax.Array:
@@ -197,12 +222,13 @@ class UnprojectionNet(nn.Module):
         x = Activation(self.momentum, self.dtype, name='enter_act')(
             Convolution(self.width, dtype=self.dtype, name='enter')(x), train)
         for level in range(1, depth + 1):
+            finer = x
             for i, stride in enumerate((2, 1)):
                 block = ResidualBlock(self.width << level, stride, self.momentum, self.dtype, name=f'down{level}_{i}')
                 x = block(x, train)
 
         if self.residual:
-            x, motion = GlobalPath(self.hidden, self.dtype, name='global')(x)
+            x, motion = GlobalPath(self.hidden, self.dtype, name='global')(x, finer)
 
         def up(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
             x = TransposedConvolution(features, stride, self.dtype, name=name)(x)

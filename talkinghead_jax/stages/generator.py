@@ -86,7 +86,7 @@ class _Theta:
         gen_key, disc_key = jax.random.split(key)
         frame = jnp.zeros((1, self._size, self._size, 3))
         line = frame[..., :1]
-        source = generator_model.Source(frame, line)
+        source = generator_model.Source(frame, line, frame[..., :2])
         gen = initialize(self._generator, gen_key, frame[:, None], line[:, None], jnp.ones((1, 1), bool), line,
                          {'matched': source, 'render': source})
         disc = initialize(self._discriminator, disc_key, jnp.concatenate([frame, line, line], -1), frame, frame)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from talkinghead_jax.geometry import rigid
-from talkinghead_jax.models import composition, discriminator, embedding, generator, projection
+from talkinghead_jax.models import composition, discriminator, embedding, flow, generator, projection
 from talkinghead_jax.nn.initialization import initialize
 
 WIDTHS = (4, 4, 8)
@@ -150,6 +150,18 @@ def test_hidden_surface_is_black():
     np.testing.assert_allclose(seen.alpha, 0)
 
 
+def test_landmark_field_moves_faces_and_leaves_the_corners():
+    rng = np.random.default_rng(5)
+    target = rng.uniform(10, 22, (2, 68, 2)).astype(np.float32)
+    shift = np.array([2.0, -1.0], np.float32)
+    field = np.asarray(flow.landmark_field(jnp.asarray(target), jnp.asarray(target + shift), 32))
+    np.testing.assert_allclose(field[:, 14:18, 14:18], np.broadcast_to(shift, (2, 4, 4, 2)), atol=0.1)
+    np.testing.assert_allclose(field[:, 0, 0], 0, atol=0.1)
+    weights = np.exp(-0.5 * np.square((np.array([12, 9]) - target[0]) / (20 / 256 * 32)).sum(-1))
+    want = (weights[:, None] * shift).sum(0) / (weights.sum() + 0.1)
+    np.testing.assert_allclose(field[0, 9, 12], want, atol=1e-4)
+
+
 def test_landmark_embedding_and_decoder_have_every_level(embedded):
     apply, *inputs = embedded
     e_y, weights, _ = apply(*inputs)
@@ -183,7 +195,7 @@ def test_every_ablation_makes_an_image(ablation):
     sketches = jax.ShapeDtypeStruct((2, 3, 16, 16, 1), 'float32')
 
     def run(references, sketches, frame, line):
-        sources = {name: generator.Source(frame, line) for name in ('matched', 'render')}
+        sources = {name: generator.Source(frame, line, frame[..., :2]) for name in ('matched', 'render')}
         arguments = (references, sketches, jnp.ones((2, 3), bool), line, sources)
         image, warped = module.apply(initialize(module, jax.random.key(0), *arguments), *arguments)
         return image, {name: (w.image, w.flow, w.attention) for name, w in warped.items()}

@@ -293,16 +293,17 @@ def _finetune(workdir: pathlib.Path, inference: Any, frozen: dict[str, Any], sou
     config.generator.steps = config.log.checkpoint_every_steps = steps
     vertices = len(source['mesh_vertices'])
     seen, unseen = holdout.split(source)
-    before = _network('generator', inference, frozen, vertices)
-    scores = {'before': holdout.score(before, seen, unseen, decode)['model']}
     stage = registry.make_stage('generator', config, _axes(frozen, vertices))
     folder = workdir / 'finetuned' / f'{_fingerprint(source)}-{inference.step}-{steps}'
     loop.train(stage, config, frozen, functools.partial(loader.record_batches, [seen], 'generator', config), folder,
                initial={'params': inference.params, 'model_state': inference.model_state})
     tuned = dataclasses.replace(checkpoint.load_for_inference(folder, 'generator'), step=steps)
     network = _network('generator', tuned, frozen, vertices)
-    results = holdout.score(network, seen, unseen, decode)
-    scores |= {f'after {steps} steps': results['model'], 'matched reference': results['matched_reference']}
+    if not unseen['detected'].any():
+        return network  # a short clip: nothing is left to score
+    untuned = holdout.score(_network('generator', inference, frozen, vertices), seen, unseen, decode)
+    scores = {'before': untuned['model'], 'matched reference': untuned['matched_reference'],
+              f'after {steps} steps': holdout.score(network, seen, unseen, decode)['model']}
     print(f'on the {len(unseen["video"])} frames of the source that were held out:')
     for name, of in scores.items():
         print(f'  {name:22s} ssim {of["ssim"]:.4f}   psnr {of["psnr"]:.2f} dB')
@@ -334,11 +335,11 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
         pictures = paste_back.paste_back(preprocess.crop_of(source), whole, images)
     else:
         pictures = (media.resize(image, specs.CROP_SIZE) for image in images)
-    tags = provenance.container_tags(about)
-    media.write_video(output, pictures, material['audio'], metadata=tags)
+    tags, sound = provenance.container_tags(about), material['audio'].reshape(-1)
+    media.write_video(output, pictures, sound, metadata=tags)
     reference = decode(source['video'][int(source['key_frame'])])
     media.write_video(_concat_path(output), side_by_side.comparison(reference, frames, material['truth']),
-                      material['audio'], metadata=tags)
+                      sound, metadata=tags)
     provenance.write_sidecar(output, about)
 
 

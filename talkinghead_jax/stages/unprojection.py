@@ -19,7 +19,8 @@ FACE_WIDTH = float(face.TEMPLATE[16, 0] - face.TEMPLATE[0, 0])  # crop px: the t
 def make(config: ConfigDict, dataset_axes: Mapping[str, int]) -> Stage:
     """Build the stage; `dataset_axes` is not needed."""
     own = config.unprojection
-    net = UnprojectionNet(own.model.width, own.model.residual, own.model.hidden, own.model.momentum, dtype=config.dtype)
+    net = UnprojectionNet(own.model.width, own.model.residual, own.model.hidden, own.model.momentum,
+                          dtype=config.dtype)
     size = config.image_size
 
     def init(key: jax.Array) -> tuple[PerPlayer, PerPlayer]:

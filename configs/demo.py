@@ -53,9 +53,9 @@ def _head_motion(stage: ConfigDict) -> None:
 def _unprojection(stage: ConfigDict) -> None:
     stage.steps = 1000
     stage.batch_size = 4
-    stage.optim.learning_rate = 3e-3
-    stage.model.update({'width': 8, 'residual': True, 'momentum': 0.95})
-    stage.data.update({'shift': 8.0, 'scale': 0.06})
+    stage.optim.learning_rate = 1.2e-3
+    stage.model.update({'width': 12, 'residual': True, 'momentum': 0.0})
+    stage.data.update({'shift': 4.0, 'scale': 0.03})
 
 
 def _generator(stage: ConfigDict) -> None:

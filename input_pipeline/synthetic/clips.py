@@ -13,7 +13,7 @@ from talkinghead_jax.geometry import face, rigid
 from talkinghead_jax.specs import CONTEXT, FRAME_RATE, SPEC_VERSION
 
 __all__ = ['TRIANGLES', 'UV_MASK', 'UV_SIZE', 'make_clip', 'make_position_map']
-VERSION = 2  # of what these functions draw from a seed
+VERSION = 1  # of what these functions draw from a seed
 
 
 def make_clip(seed: int, speaker: int, clip: int, frames: int, size: int) -> dict[str, object]:
@@ -65,7 +65,9 @@ def make_clip(seed: int, speaker: int, clip: int, frames: int, size: int) -> dic
 
 
 def make_position_map(seed: int, index: int, size: int) -> dict[str, np.ndarray]:
-    """Picture number `index` of somebody, in a pose wider than any in a clip, with its UV position map.
+    """Picture number `index` of somebody, in a pose wider than a key frame's, with its UV position map.
+
+    Depth translation is zero: an orthographic picture does not show it.
 
     Returns:
       `image` (size, size, 3) uint8 RGB, `position_map` (64, 64, 3) float32 in crop px; outside `UV_MASK` the map
@@ -75,7 +77,7 @@ def make_position_map(seed: int, index: int, size: int) -> dict[str, np.ndarray]
     identity = make_identity(seed, 1_000_000 + index)  # nobody who speaks in a clip
     activations = rng.uniform(0, 1, (1, 6)) * (rng.random((1, 6)) < [0.6, 0.5, 0.4, 0.3, 0.2, 0.4])
     controls = expression.express(identity.controls, activations)[0]
-    pose = rng.uniform(-1, 1, 6) * [0.35, 0.6, 0.25, 12, 10, 6]
+    pose = rng.uniform(-1, 1, 6) * [0.2, 0.3, 0.12, 8, 7, 0]
     image, vertices, _ = Scene(identity, size, rng).draw(controls, surface.surface_vertices(controls), pose)
     return {'image': image, 'position_map': surface.position_map(vertices)}
 

@@ -8,6 +8,8 @@ Convolutions of stride 2 are computed as 2 x 2 convolutions on 2 x 2 blocks of p
 adjoint): the same numbers, and no dilated convolution in the gradient, which CPUs are slow at.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -100,15 +102,18 @@ class TransposedConvolution(nn.Module):
 
 
 class Activation(nn.Module):
-    """Batch normalisation and ReLU."""
+    """Normalisation and ReLU: over the batch, or over groups of 4 channels of each image where `momentum` is 0."""
 
     momentum: float
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalise by the batch if `train`, else by the running statistics."""
-        x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='norm')(x)
+        """Normalise; running statistics instead of the batch's unless `train`."""
+        if self.momentum:
+            x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='norm')(x)
+        else:
+            x = nn.GroupNorm(None, math.gcd(4, x.shape[-1]), dtype='float32', name='norm')(x)
         return nn.relu(x).astype(self.dtype)
 
 
@@ -191,9 +196,10 @@ class UnprojectionNet(nn.Module):
     Attributes:
       width: channels at full resolution; 16 in PRNet.
       residual: instead of the sigmoid's position, predict an affine motion of the mean map and what to add to it,
-        with a view of the whole image at the bottleneck: learns faster from little. Not PRNet's form.
+        with a view of the whole image at the bottleneck and one transposed convolution a level: learns faster
+        from little. Not PRNet's form.
       hidden: width of that view.
-      momentum: of the batch statistics.
+      momentum: of the running batch statistics; 0 normalises each image by itself, better for small batches.
       depth_offset: crop px, z at the sigmoid's 0.
       dtype: of convolutions.
     """
@@ -236,8 +242,9 @@ class UnprojectionNet(nn.Module):
 
         x = up(x, self.width << depth, 1, 'bottom')
         for level in range(depth - 1, -1, -1):
-            # PRNet repeats the deeper levels twice, the two shallowest once.
-            for i in range(3 if level > 1 else 2):
+            # PRNet follows the stride by two more in the deeper levels, by one in the two shallowest.
+            count = 1 if self.residual else 3 if level > 1 else 2
+            for i in range(count):
                 x = up(x, self.width << level, 2 if i == 0 else 1, f'up{level}_{i}')
         if self.residual:
             details = TransposedConvolution(3, dtype=self.dtype, name='details')(x).astype(jnp.float32)
@@ -245,6 +252,7 @@ class UnprojectionNet(nn.Module):
         for i in range(2):
             x = up(x, 3, 1, f'out{i}')
         x = TransposedConvolution(3, dtype=self.dtype, name='out2')(x)
-        x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='out2_norm')(x)
+        if self.momentum:
+            x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='out2_norm')(x)
         offset = jnp.array([0, 0, self.depth_offset], jnp.float32)
         return POSITION_RANGE * nn.sigmoid(x.astype(jnp.float32)) + offset[None, None, None]

@@ -26,7 +26,8 @@ def make(config: ConfigDict, dataset_axes: Mapping[str, int]) -> Stage:
     def init(key: jax.Array) -> tuple[PerPlayer, PerPlayer]:
         image = jnp.zeros((1, size, size, 3))
         variables = net.init(key, image, image[0])
-        return {'net': variables['params']}, {'net': {'batch_stats': variables['batch_stats']}}
+        params = variables.pop('params')
+        return {'net': params}, {'net': variables}  # batch statistics, or nothing
 
     def variables(params: PerPlayer, model_state: PerPlayer) -> Arrays:
         return {'params': params['net'], **model_state['net']}

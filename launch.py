@@ -155,7 +155,6 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
                     network.stage, inference, network.frozen, batches, step=inference.step, detector=detector,
                     progress=functools.partial(tqdm.tqdm, desc=f'evaluate {name}', unit='batch')))
     report(config, workdir)
-    print(f'report: {workdir / "report.html"}, {workdir / "report.json"}')
 
 
 def report(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -176,6 +175,7 @@ def report(config: ConfigDict, workdir: pathlib.Path) -> None:
         facts={'config': config.name, 'image size': f'{config.image_size} px', 'jax': jax.__version__,
                'device': jax.devices()[0].device_kind})
     print(table.text_table(found))
+    print(f'report: {workdir / "report.html"}, {workdir / "report.json"}\ncheckpoints: {workdir / "checkpoints"}')
 
 
 def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -203,8 +203,8 @@ def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
         frontal, pose = controls.speak(networks['expression'][0], networks['head_motion'][0], material['source'],
                                        material['audio'], choice, material['reference'])
     _write_videos(output, theta, material, frontal, pose, about)
-    if (workdir / 'evaluation').is_dir() and output.parent == workdir:
-        report(config, workdir)
+    if (workdir / 'evaluation').is_dir() and output == workdir / 'out.mp4':
+        report(config, workdir)  # once more, now with the video
     print(f'video: {output}\nside by side: {_concat_path(output)}')
 
 

@@ -71,7 +71,7 @@ def evaluation_batches(dataset: Dataset, stage_name: str, config: ConfigDict, sp
     count = len(clips) * repeats
 
     def draw(number: int) -> Batch:
-        clip, target = divmod(min(number, count - 1), repeats)
+        target, clip = divmod(min(number, count - 1), len(clips))  # so that a batch shows several clips
         example = examples.sample(stage_name, records[clips[clip]], _generator(config.seed, stage_name, number),
                                   stage, config.image_size, False, target)
         return {**example, 'mask': np.asarray(number < count)}

@@ -19,14 +19,14 @@ import hashlib
 import json
 import logging
 import pathlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from absl import flags
+import numpy as np
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from talkinghead_jax import files
+from talkinghead_jax import files, timings
 from talkinghead_jax.errors import UserError
 
 # JAX, TensorFlow and MediaPipe are imported inside the functions, so that a wrong flag is answered at once.
@@ -44,7 +44,8 @@ flags.DEFINE_enum('pose', None, ['rhythmic', 'reference', 'still'],
                   'generate: head motion: predicted (default), taken from --ref_pose, or none')
 flags.DEFINE_string('ref_pose', '', 'generate: video whose head motion is taken over')
 flags.DEFINE_string('output', '', 'generate: the video to write; by default WORKDIR/out.mp4')
-flags.DEFINE_integer('finetune_steps', 0, 'generate: first adapt the generator to the source clip', 0)
+flags.DEFINE_integer('finetune_steps', 0,
+                     'generate: first adapt the generator to the source clip, with its training settings', 0)
 flags.DEFINE_float('expression_scale', 1.0, 'generate: strength of the expression', 0.0)
 flags.DEFINE_float('pose_scale', 1.0, 'generate: strength of the head motion', 0.0)
 flags.DEFINE_enum('preprocess', 'crop', ['crop', 'full'],
@@ -71,8 +72,12 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
     """Flags -> (config, absolute workdir); every way of getting a flag wrong becomes one sentence."""
-    path = next((a.partition('=')[2] for a in argv if a.startswith(('--config=', '-config='))), '').partition(':')[0]
-    if '--help' not in argv and not pathlib.Path(path).is_file():
+    app.define_help_flags()
+    named = (after if equals else argv[i + 1] if i + 1 < len(argv) else ''
+             for i, (flag, equals, after) in enumerate(a.partition('=') for a in argv)
+             if flag in ('--config', '-config'))
+    path = next(named, '').partition(':')[0]
+    if not any(a.startswith('--help') for a in argv) and not pathlib.Path(path).is_file():
         raise UserError(f'--config={path}: no such file; want --config=configs/NAME.py' if path else
                         'flag --config is missing; want --config=configs/NAME.py')
     try:
@@ -112,14 +117,15 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> None:
         records, refused = preparation.prepare_inputs(_INPUT.value, config, folder, _LANDMARKER.value)
         for record in records:
             print(f'{record["clip_id"]}: {len(record["pose"])} frames, face found in '
-                  f'{record["detected"].mean():.0%}, key frame {record["key_frame"]}')
+                  f'{record["detected"].mean():.0%}, key frame {record["key_frame"]}; kept in {folder / "cache"}')
         for path, reason in refused:
             print(f'{path}: not used: {reason}')
         return
-    with _timed(workdir, 'prepare'):
+    with timings.timed(workdir, 'prepare'):
         summary = preparation.prepare(config, folder)
     clips = ', '.join(f'{count} {split}' for split, count in summary['clips'].items())
-    print(f'prepared: {clips} clips, {summary["frames"]} frames, {summary["bytes"] / 2**20:.0f} MiB in {folder}')
+    print(f'prepared: {clips} clips ({summary["quarantined"]} left out), {summary["frames"]} frames, '
+          f'{summary["bytes"] / 2**20:.0f} MiB in {folder}')
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -127,10 +133,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     from input_pipeline import loader
     from talkinghead_jax.stages import registry
     from talkinghead_jax.train import loop
-    dataset = loader.open_dataset(_data_directory(config, workdir))
+    dataset = _open_dataset(config, workdir)
     for name in config.stages:
         stage = registry.make_stage(name, config, dataset.axes)
-        with _timed(workdir, f'train {name}'):
+        with timings.timed(workdir, f'train {name}'):
             loop.train(stage, config, dataset.metadata,
                        functools.partial(loader.training_batches, dataset, name, config), workdir)
 
@@ -141,16 +147,16 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     from input_pipeline import loader
     from talkinghead_jax import evaluation
-    dataset = loader.open_dataset(_data_directory(config, workdir))
-    with _detector(optional=True) as detector:
+    dataset = _open_dataset(config, workdir)
+    with _detector(config) as detector:
         for name in config.stages:
             network, inference = _restore(workdir, name)
             done = evaluation.load(workdir / 'evaluation', name)
             lacks_detector = evaluation.NEEDS_DETECTOR in (done.notes.values() if done else ())
-            if done and done.step == inference.step and not (detector and lacks_detector):
+            if done and done.digest == inference.digest and not (detector and lacks_detector):
                 continue
-            batches = loader.evaluation_batches(dataset, name, config, 'test')
-            with _timed(workdir, f'evaluate {name}'):
+            batches = loader.evaluation_batches(dataset, name, inference.config, 'test')
+            with timings.timed(workdir, f'evaluate {name}'):
                 evaluation.save(workdir / 'evaluation', evaluation.evaluate(
                     network.stage, inference, network.frozen, batches, step=inference.step, detector=detector,
                     progress=functools.partial(tqdm.tqdm, desc=f'evaluate {name}', unit='batch')))
@@ -163,14 +169,15 @@ def report(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     from talkinghead_jax import evaluation
     from talkinghead_jax.report import page, table
+    from talkinghead_jax.stages.registry import STAGES
     from talkinghead_jax.train import history
-    found = {name: evaluation.load(workdir / 'evaluation', name) for name in config.stages}
+    found = {name: evaluation.load(workdir / 'evaluation', name) for name in STAGES}
     found = {name: result for name, result in found.items() if result}
     if not found:
         raise UserError(f'{workdir / "evaluation"} holds no results; run --mode=evaluate first')
     page.write_report(
-        workdir / 'report.html', found, {name: history.read(workdir, name) for name in config.stages},
-        timings=_timings(workdir), videos=[workdir / 'out.mp4', workdir / 'out_concat.mp4'],
+        workdir / 'report.html', found, {name: history.read(workdir, name) for name in STAGES},
+        timings=timings.read(workdir), videos=[workdir / 'out.mp4', workdir / 'out_concat.mp4'],
         title=f'talkinghead_jax: {config.name}',
         facts={'config': config.name, 'image size': f'{config.image_size} px', 'jax': jax.__version__,
                'device': jax.devices()[0].device_kind})
@@ -182,20 +189,23 @@ def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """A video of the source saying the speech; without --source, of a held-out speaker of the config's dataset."""
     from talkinghead_jax.synthesis import controls, provenance
     values = flags.FLAGS
-    networks = {name: _restore(workdir, name) for name in ('expression', 'head_motion', 'generator')}
-    checkpoints = {name: inference.step for name, (_, inference) in networks.items()}
-    choice = controls.Controls(values.pose, values.pose_scale, values.expression_scale)
-    output = pathlib.Path(values.output or workdir / 'out.mp4').absolute()
     inputs = {name: values[name].value for name in ('source', 'audio', 'driving', 'ref_pose') if values[name].value}
     _check_inputs(inputs)
+    used = ['expression', 'head_motion', 'generator', *([] if inputs else ['unprojection'])]
+    networks = {name: _restore(workdir, name) for name in used}
+    checkpoints = {name: f'{inference.step} {inference.digest}' for name, (_, inference) in networks.items()}
+    choice = controls.Controls(values.pose, values.pose_scale, values.expression_scale)
+    output = pathlib.Path(values.output or workdir / 'out.mp4').absolute()
     about = provenance.provenance(inputs, config.seed, {
         'pose': choice.pose or 'default', 'pose_scale': choice.pose_scale, 'preprocess': values.preprocess,
         'expression_scale': choice.expression_scale, 'finetune_steps': values.finetune_steps}, checkpoints)
     if _is_current(output, about):
-        print(f'up to date: {output}')
+        print(f'up to date: {output}, {_concat_path(output)}')
         return
 
-    material = _material(config, workdir, inputs)
+    material = _material(config, workdir, inputs, networks)
+    if not inputs.get('driving'):
+        controls.pose_mode(choice, material['source'], material['reference'])  # refuse before the long work
     theta = _theta(workdir, networks['generator'], material['source'])
     if inputs.get('driving'):
         frontal, pose = controls.drive(material['source'], material['driver'], choice)
@@ -203,7 +213,7 @@ def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
         frontal, pose = controls.speak(networks['expression'][0], networks['head_motion'][0], material['source'],
                                        material['audio'], choice, material['reference'])
     _write_videos(output, theta, material, frontal, pose, about)
-    if (workdir / 'evaluation').is_dir() and output == workdir / 'out.mp4':
+    if output == workdir / 'out.mp4' and list((workdir / 'evaluation').glob('*.json')):
         report(config, workdir)  # once more, now with the video
     print(f'video: {output}\nside by side: {_concat_path(output)}')
 
@@ -218,25 +228,36 @@ def _check_inputs(inputs: dict[str, str]) -> None:
         raise UserError('--source needs --audio, the speech, or --driving, a video that drives the face')
     if {'audio', 'driving'} <= set(inputs):
         raise UserError('--audio and --driving exclude each other; the sound of --driving is used')
+    values = flags.FLAGS
+    if 'driving' in inputs and (values.pose or 'ref_pose' in inputs):
+        raise UserError('--driving brings its own head pose; leave --pose and --ref_pose out')
+    if values.pose == 'reference' and 'ref_pose' not in inputs:
+        raise UserError('--pose=reference takes its head motion from a clip; want --ref_pose=CLIP')
+    if values.preprocess == 'full' and 'source' not in inputs:
+        raise UserError('--preprocess=full pastes into the picture of --source, which is missing')
+    if values.output and pathlib.Path(values.output).suffix not in ('.mp4', '.mov', '.mkv'):
+        raise UserError(f'--output={values.output}: want a name that ends in .mp4, .mov or .mkv')
 
 
 def _is_current(output: pathlib.Path, about: dict[str, Any]) -> bool:
     """Whether `output` was made from just these inputs, settings and checkpoints."""
     sidecar = output.with_suffix('.provenance.json')
-    return output.is_file() and sidecar.is_file() and json.loads(sidecar.read_text()) == json.loads(json.dumps(about))
+    there = all(path.is_file() for path in (output, _concat_path(output), sidecar))
+    return there and json.loads(sidecar.read_text()) == json.loads(json.dumps(about))
 
 
-def _material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str, str]) -> dict[str, Any]:
+def _material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str, str],
+              networks: dict[str, Any]) -> dict[str, Any]:
     """What a video is made of: records of source, driver and reference, the speech, and the true video if any."""
     if inputs:
         return _media_material(config, workdir, inputs)
-    from input_pipeline import loader
     from talkinghead_jax.synthesis import mesh
-    dataset = loader.open_dataset(_data_directory(config, workdir))
+    dataset = _open_dataset(config, workdir)
     source, speech = dataset.read('test', 0), dataset.read('test', dataset.size('test') - 1)
     decode = _decoder(config.image_size)
-    if 'uv_mask' in dataset.metadata:  # the mesh is lifted as it would be in use, not taken from the ground truth
-        source = mesh.unproject(_restore(workdir, 'unprojection')[0], source, decode)
+    if len(source['mesh_vertices']) == dataset.metadata.get('uv_mask', np.zeros(0)).sum():
+        # The mesh is lifted as it would be in use, not taken from the ground truth.
+        source = mesh.unproject(networks['unprojection'][0], source, decode)
     return {'source': source, 'audio': speech['audio'], 'truth': map(decode, speech['video']), 'reference': None}
 
 
@@ -247,19 +268,21 @@ def _media_material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str,
     def record(name: str) -> dict[str, Any] | None:
         if name not in inputs:
             return None
-        if name == 'source' and media.is_image(inputs[name]):
-            with face_tracking.MediaPipeDetector(face_tracking.find_landmarker(_LANDMARKER.value)) as detector:
+        if media.is_image(inputs[name]):
+            if name != 'source':
+                raise UserError(f'--{name}={inputs[name]} is a picture; want a video')
+            with face_tracking.MediaPipeDetector(face_tracking.find_landmarker(_landmarker(config))) as detector:
                 return preprocess.prepare_image(media.read_image(inputs[name]), detector, inputs[name],
                                                 config.image_size)
         return preparation.prepare_inputs([inputs[name]], config, _data_directory(config, workdir),
                                           _LANDMARKER.value)[0][0]
 
+    sound = media.audio_for(inputs['audio']) if 'audio' in inputs else None  # a mistake shows before the tracking
     source, driver = record('source'), record('driving')
     decode = _decoder(config.image_size)
     if driver:
         sound, truth = driver['audio'], map(decode, driver['video'])
     else:
-        sound = media.audio_for(inputs['audio'])
         truth = media.Video(inputs['audio']) if media.has_video(inputs['audio']) else None
     return {'source': source, 'driver': driver, 'reference': record('ref_pose'), 'audio': sound, 'truth': truth,
             'path': inputs['source']}
@@ -283,10 +306,12 @@ def _finetune(workdir: pathlib.Path, inference: Any, frozen: dict[str, Any], sou
     """Adapt the generator to the source clip but for its last quarter, and print how it does on that quarter."""
     import dataclasses
 
+    import jax
+
     from input_pipeline import loader
     from talkinghead_jax.stages import registry
     from talkinghead_jax.synthesis import holdout
-    from talkinghead_jax.train import checkpoint, loop
+    from talkinghead_jax.train import checkpoint, loop, sharding
     if len(source['video']) == 1:
         raise UserError('--finetune_steps needs a clip, and --source is one picture; leave --finetune_steps out')
     config = ConfigDict(inference.config.to_dict())
@@ -294,9 +319,10 @@ def _finetune(workdir: pathlib.Path, inference: Any, frozen: dict[str, Any], sou
     vertices = len(source['mesh_vertices'])
     seen, unseen = holdout.split(source)
     stage = registry.make_stage('generator', config, _axes(frozen, vertices))
-    folder = workdir / 'finetuned' / f'{_fingerprint(source)}-{inference.step}-{steps}'
+    folder = workdir / 'finetuned' / f'{_fingerprint(source)}-{inference.digest}-{steps}'
     loop.train(stage, config, frozen, functools.partial(loader.record_batches, [seen], 'generator', config), folder,
-               initial={'params': inference.params, 'model_state': inference.model_state})
+               initial={'params': inference.params, 'model_state': inference.model_state},
+               layout=sharding.make_layout(devices=jax.local_devices()[:1]))  # the batch is small
     tuned = dataclasses.replace(checkpoint.load_for_inference(folder, 'generator'), step=steps)
     network = _network('generator', tuned, frozen, vertices)
     if not unseen['detected'].any():
@@ -328,13 +354,12 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
                             desc='generate', unit='frame'))
     images = [frame['image'] for frame in frames]
     if flags.FLAGS.preprocess == 'full':
-        if 'path' not in material:
-            raise UserError('--preprocess=full pastes into the picture of --source, which is missing')
         from input_pipeline import preprocess
         whole = media.read_frame(material['path'], int(source['key_frame']))
         pictures = paste_back.paste_back(preprocess.crop_of(source), whole, images)
     else:
         pictures = (media.resize(image, specs.CROP_SIZE) for image in images)
+    output.with_suffix('.provenance.json').unlink(missing_ok=True)  # the old one must not vouch for the new video
     tags, sound = provenance.container_tags(about), material['audio'].reshape(-1)
     media.write_video(output, pictures, sound, metadata=tags)
     reference = decode(source['video'][int(source['key_frame'])])
@@ -367,20 +392,28 @@ def _axes(frozen: dict[str, Any], vertices: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _detector(optional: bool = False) -> Iterator[Callable | None]:
-    """MediaPipe as a function: frames -> (landmarks, detected); None where its model is absent and optional."""
+def _detector(config: ConfigDict) -> Iterator[Callable | None]:
+    """MediaPipe as a function: frames -> (landmarks, detected); None where its model is absent and not asked for."""
     from input_pipeline import face_tracking
-    path = None
-    with contextlib.suppress(*[UserError] * (optional and not _LANDMARKER.value)):
-        path = face_tracking.find_landmarker(_LANDMARKER.value)
+    try:
+        path = face_tracking.find_landmarker(_landmarker(config))
+    except UserError:
+        if _landmarker(config):
+            raise
+        path = None
     if path is None:
         yield None
         return
     with face_tracking.MediaPipeDetector(path) as detector:
         def detect(images: Any) -> tuple[Any, Any]:
-            found = detector.detect(images)
-            return found.landmarks, found.detected
+            # One by one: they are pictures of different people, not a film in which to follow a face.
+            found = [detector.detect(image[None]) for image in images]
+            return np.concatenate([f.landmarks for f in found]), np.concatenate([f.detected for f in found])
         yield detect
+
+
+def _landmarker(config: ConfigDict) -> str:
+    return _LANDMARKER.value or config.data.landmarker
 
 
 def _decoder(size: int) -> Callable[[bytes], Any]:
@@ -388,24 +421,20 @@ def _decoder(size: int) -> Callable[[bytes], Any]:
     return functools.partial(examples.decode, size=size)
 
 
+def _open_dataset(config: ConfigDict, workdir: pathlib.Path) -> Any:
+    """The prepared data, if they are what the config describes."""
+    from input_pipeline import loader
+    from input_pipeline import prepare as preparation
+    from input_pipeline.dataset import read_marker
+    folder = _data_directory(config, workdir)
+    dataset = loader.open_dataset(folder)
+    if read_marker(folder)['key'] != preparation.key_of(config):
+        raise UserError(f'{folder} was prepared with other settings than these; run --mode=prepare, or set them back')
+    return dataset
+
+
 def _data_directory(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(config.data.directory).absolute() if config.data.directory else workdir / 'data'
-
-
-@contextlib.contextmanager
-def _timed(workdir: pathlib.Path, what: str) -> Iterator[None]:
-    """Note for the report how long a part took; what was done before and is only looked at does not count."""
-    start = time.monotonic()
-    yield
-    seconds = time.monotonic() - start
-    timings = _timings(workdir)
-    if seconds > timings.get(what, 2.0):
-        files.write_atomically(workdir / 'timings.json', files.to_json({**timings, what: seconds}))
-
-
-def _timings(workdir: pathlib.Path) -> dict[str, float]:
-    path = workdir / 'timings.json'
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 MODES = {'prepare': prepare, 'train': train, 'evaluate': evaluate, 'report': report, 'generate': generate}

@@ -7,6 +7,7 @@ from (seed, step, number of the example in the global batch) and nothing else.
 """
 
 import functools
+import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from ml_collections import ConfigDict
 
 from input_pipeline import examples
@@ -28,6 +28,8 @@ tf.config.set_visible_devices([], 'GPU')  # the accelerator belongs to JAX
 
 Batch = dict[str, np.ndarray]
 _PREFETCH = 4  # batches
+
+_log = logging.getLogger(__name__)
 
 
 def training_batches(dataset: Dataset, stage_name: str, config: ConfigDict, start_step: int = 0,
@@ -165,7 +167,7 @@ def _eligible(records: Sequence, stage_name: str, stage: ConfigDict) -> np.ndarr
         raise UserError(f'none of the {len(records)} clips has the {stage.data.min_frames} frames of '
                         f'config.{stage_name}.data.min_frames')
     if len(long_enough) < len(records):
-        logging.info('%s leaves out %d of %d clips: shorter than %d frames', stage_name,
+        _log.warning('%s leaves out %d of %d clips: shorter than %d frames', stage_name,
                      len(records) - len(long_enough), len(records), stage.data.min_frames)
     return long_enough
 

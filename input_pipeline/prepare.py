@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -13,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
-from absl import logging
 from ml_collections import ConfigDict
 
 from input_pipeline import dataset, index, pool, records, statistics
@@ -24,6 +24,8 @@ from talkinghead_jax.errors import UserError
 
 FORMAT = 1  # of what this module writes beside the TFRecords
 QUARANTINE = 'quarantine.csv'
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> dict[str, Any]:
@@ -44,8 +46,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> dict[str, Any]:
     made_by = builder_class(config.data.dataset)
     settings = made_by.settings_of(config)
     components = config.expression.model.components
-    key = digest(dataset=config.data.dataset, settings=settings, components=components,
-                 versions=[FORMAT, specs.SPEC_VERSION, str(made_by.VERSION)])
+    key = key_of(config)
     marker = dataset.read_marker(data_dir)
     if marker.get('key') == key and marker.get('complete') and _all_there(data_dir, marker['files']):
         return marker['summary']
@@ -65,6 +66,14 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> dict[str, Any]:
     return summary
 
 
+def key_of(config: ConfigDict) -> str:
+    """Hash of everything in `config` that decides what `prepare` makes."""
+    made_by = builder_class(config.data.dataset)
+    return digest(dataset=config.data.dataset, settings=made_by.settings_of(config),
+                  components=config.expression.model.components,
+                  versions=[FORMAT, specs.SPEC_VERSION, str(made_by.VERSION)])
+
+
 def prepare_inputs(paths: Sequence[str | os.PathLike], config: ConfigDict, data_dir: str | os.PathLike,
                    landmarker: str = '') -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """Turn videos into clip records, through the cache in `data_dir/cache`.
@@ -77,7 +86,7 @@ def prepare_inputs(paths: Sequence[str | os.PathLike], config: ConfigDict, data_
 
     Returns:
       The records of the files that could be used, in order, and (path, reason) of the others, which also go to
-      `data_dir/quarantine.csv`.
+      `data_dir/quarantine_inputs.csv`.
 
     Raises:
       UserError: no file could be used; the sentence is the first one's.
@@ -86,24 +95,25 @@ def prepare_inputs(paths: Sequence[str | os.PathLike], config: ConfigDict, data_
     data_dir = pathlib.Path(data_dir)
     jobs = folder.media_jobs([folder.Source(str(path)) for path in paths], config.image_size,
                              landmarker or config.data.landmarker)
-    failed = _make_records(jobs, data_dir, config.data.workers)
+    failed = _make_records(jobs, data_dir, config.data.workers, 'quarantine_inputs.csv')
     made = [records.load_record(data_dir / 'cache' / job.name) for job in jobs if job.source not in failed]
     return made, sorted(failed.items())
 
 
-def _make_records(jobs: Sequence[Job], data_dir: pathlib.Path, workers: int) -> dict[str, str]:
+def _make_records(jobs: Sequence[Job], data_dir: pathlib.Path, workers: int,
+                  quarantine: str = QUARANTINE) -> dict[str, str]:
     """Run the jobs whose file is missing; (source -> reason) of those that failed, also as a table."""
     failed = pool.run(jobs, data_dir / 'cache', workers)
     if jobs and len(failed) == len({job.source for job in jobs}):
         raise UserError(next(iter(failed.values())))
     if failed:
-        temporary = data_dir / f'.{QUARANTINE}.{os.getpid()}.tmp'
+        temporary = data_dir / f'.{quarantine}.{os.getpid()}.tmp'
         with open(temporary, 'w', newline='') as file:
             table = csv.writer(file)
             table.writerow(['path', 'reason'])
             table.writerows(sorted(failed.items()))
-        os.replace(temporary, data_dir / QUARANTINE)
-        logging.warning('%d of %d left out, see %s', len(failed), len(jobs), data_dir / QUARANTINE)
+        os.replace(temporary, data_dir / quarantine)
+        _log.warning('%d of %d left out, see %s', len(failed), len(jobs), data_dir / quarantine)
     return failed
 
 

@@ -46,6 +46,7 @@ class Evaluation:
       notes: metric -> what the reader must know about it.
       examples: the first batch: {'batch': fields, 'outputs': {method: outputs}, 'frozen': fields}.
       step: training step of the evaluated parameters; -1 where unknown.
+      digest: of the evaluated parameters; '' where unknown.
     """
 
     stage: str
@@ -55,6 +56,7 @@ class Evaluation:
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
     examples: dict[str, Any] = dataclasses.field(default_factory=dict)
     step: int = -1
+    digest: str = ''
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -62,8 +64,8 @@ class Evaluation:
         return tuple(name for name in self.means if name != MODEL)
 
     def as_dict(self) -> dict[str, Any]:
-        """{'n', 'step', 'methods': {method: {metric: mean}}, 'notes'}: what the report's JSON holds."""
-        return {'n': self.n, 'step': self.step, 'methods': self.means, 'notes': self.notes}
+        """{'n', 'step', 'digest', 'methods': {method: {metric: mean}}, 'notes'}: what the report's JSON holds."""
+        return {'n': self.n, 'step': self.step, 'digest': self.digest, 'methods': self.means, 'notes': self.notes}
 
 
 def evaluate(
@@ -108,7 +110,8 @@ def evaluate(
     if not sums.n:
         raise UserError(f'evaluation of {stage.name}: found no example in the split, want at least one')
     notes = _detector_notes(sums, detector) if draws_images else {}
-    return Evaluation(stage.name, sums.n, sums.means(), sums.per_example(), notes, examples, step)
+    return Evaluation(stage.name, sums.n, sums.means(), sums.per_example(), notes, examples, step,
+                      getattr(inference, 'digest', ''))
 
 
 def _evaluate_batch(stage: Stage, params: Any, model_state: Any, frozen: Any, batch: Any) -> tuple[dict, dict]:
@@ -217,7 +220,7 @@ def load(directory: str | os.PathLike, stage: str) -> Evaluation | None:
              for method, of in summary['methods'].items()}
     tree = _unflatten(arrays)
     return Evaluation(stage, summary['n'], means, tree.get('per_example', {}), summary['notes'],
-                      tree.get('examples', {}), summary['step'])
+                      tree.get('examples', {}), summary['step'], summary.get('digest', ''))
 
 
 def _flatten(prefix: str, tree: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -174,13 +174,13 @@ class _Theta:
         alpha = given.projection.alpha
         matched = warped['matched']
         terms = {
-            'flow_mesh': flow_losses.mesh_flow(
-                matched.flow, given.projection.displacement, alpha * (1 - given.target_boxes)),
             'flow_landmark': flow_losses.landmark_flow(matched.flow, points, matched_points),
             'flow_warp': image.l1(matched.image, target),
         }
-        if 'render' in warped:
+        if 'render' in warped:  # without the 3-D module (ablation) there is no mesh to learn from
             render = warped['render']
+            terms['flow_mesh'] = flow_losses.mesh_flow(
+                matched.flow, given.projection.displacement, alpha * (1 - given.target_boxes))
             terms['render_flow_landmark'] = flow_losses.landmark_flow(render.flow, points, render_points)
             terms['render_flow_warp'] = image.l1(render.image, target, alpha)
         return terms

@@ -6,6 +6,8 @@ of it is on disk. The data position is not stored: it is a function of the step.
 """
 
 import dataclasses
+import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -116,6 +118,14 @@ class Inference:
     dataset: dict[str, np.ndarray]
     config: ConfigDict
     step: int
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Short hash of the parameters: equal steps of two trainings differ in it."""
+        content = hashlib.sha256()
+        for leaf in jax.tree.leaves((self.params, self.model_state)):
+            content.update(np.asarray(leaf).tobytes())
+        return content.hexdigest()[:12]
 
 
 def load_for_inference(workdir: str | os.PathLike, stage_name: str) -> Inference:

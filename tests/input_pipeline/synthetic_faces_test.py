@@ -109,7 +109,7 @@ def test_position_map_agrees_with_the_picture():
 
 
 def test_mediapipe_finds_the_faces(shared_data):
-    mediapipe = pytest.importorskip('mediapipe')
+    import mediapipe
     vision = mediapipe.tasks.vision
     options = vision.FaceLandmarkerOptions(
         base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(shared_data / 'models/face_landmarker.task')),

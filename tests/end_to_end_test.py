@@ -122,13 +122,21 @@ class TestRealClips:
     def test_clip_with_other_speech_and_finetuning(self, generate, clips):
         output, printed = generate(f'--source={clips}/voxceleb2/00098.mp4', '--finetune_steps=4',
                                    f'--audio={clips}/grid/bbaf2n.mpg')
-        assert_playable(output, frames=74)  # 2.95 s of sound
+        assert_playable(output, frames=75)  # 2.97 s of sound
         assert 'ssim' in printed
 
     def test_picture(self, generate, clips, shared_data):
         output, _ = generate(f'--source={shared_data}/portraits/obama.jpg', '--pose=still',
                              f'--audio={clips}/grid/bbaf2n.mpg')
-        assert_playable(output, frames=74)
+        assert_playable(output, frames=75)
+
+    def test_another_clips_head_motion_pasted_back_into_the_picture(self, generate, clips):
+        """The source is shorter than Phi's context, and larger than the crop."""
+        output, _ = generate(f'--source={clips}/grid/lbax4n.mpg', f'--audio={clips}/grid/bbaf2n.mpg',
+                             f'--ref_pose={clips}/voxceleb2/00373.mp4', '--preprocess=full')
+        assert_playable(output, frames=75)
+        with av.open(str(output)) as container:
+            assert (container.streams.video[0].width, container.streams.video[0].height) == (360, 288)
 
     def test_driving_video(self, generate, clips):
         output, _ = generate(f'--source={clips}/voxceleb2/00373.mp4', f'--driving={clips}/grid/lwbsza.mpg')

@@ -33,9 +33,22 @@ def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
     (['--config=configs/demo.py', '--pose=sideways'], ['sideways', 'rhythmic']),
     (['--config=configs/demo.py', '--wrokdir=x'], ['wrokdir']),
     ([], ['--config']),
+    (['--config=configs/demo.py', '--mode=generate', '--audio=x.wav'], ['--audio=x.wav', 'no such file']),
+    (['--config=configs/demo.py', '--mode=generate', '--source=launch.py'], ['--source', '--audio']),
+    (['--config=configs/demo.py', '--mode=generate', '--source=launch.py', '--driving=launch.py', '--pose=still'],
+     ['--driving', '--pose']),
+    (['--config=configs/demo.py', '--mode=generate', '--source=launch.py', '--audio=launch.py', '--pose=reference'],
+     ['--ref_pose']),
+    (['--config=configs/demo.py', '--mode=generate', '--preprocess=full'], ['--preprocess=full', '--source']),
 ])
-def test_wrong_flags(arguments, words):
-    assert_refused(launch(*arguments), *words)
+def test_wrong_flags(arguments, words, tmp_path):
+    assert_refused(launch(*arguments, *([f'--workdir={tmp_path}'] if arguments else [])), *words)
+
+
+def test_help_lists_the_flags():
+    result = launch('--help')
+    assert '--finetune_steps' in result.stdout + result.stderr
+    assert 'Traceback' not in result.stderr
 
 
 def test_unwritable_workdir(tmp_path):
@@ -50,7 +63,7 @@ def test_training_without_data_says_what_is_missing(tmp_path):
 
 def test_generating_without_a_checkpoint_says_what_is_missing(tmp_path):
     assert_refused(launch('--config=configs/demo.py', f'--workdir={tmp_path}', '--mode=generate',
-                          '--source=a.mp4', '--audio=b.wav'), 'train')
+                          '--source=launch.py', '--audio=launch.py'), 'train')
 
 
 class TestInput:

@@ -148,8 +148,8 @@ def test_generator_evaluation_spreads_references_and_targets():
 
 def test_generator_decodes_only_the_sampled_frames(monkeypatch):
     config, record, decoded = _config(), fake_record(frames=100), []
-    decode = examples._decode
-    monkeypatch.setattr(examples, '_decode', lambda data, size: decoded.append(data) or decode(data, size))
+    decode = examples.decode
+    monkeypatch.setattr(examples, 'decode', lambda data, size: decoded.append(data) or decode(data, size))
     _sample('generator', record, config)
     assert len(decoded) <= 10
 

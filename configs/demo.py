@@ -36,7 +36,7 @@ def get_config(stage: str = '') -> ConfigDict:
 
 
 def _expression(stage: ConfigDict) -> None:
-    stage.steps = 1000
+    stage.steps = 700
     stage.batch_size = 4
     stage.optim.learning_rate = 2e-3
     stage.model.width = 32
@@ -59,7 +59,7 @@ def _unprojection(stage: ConfigDict) -> None:
 
 
 def _generator(stage: ConfigDict) -> None:
-    stage.steps = 800
+    stage.steps = 500
     stage.batch_size = 4
     stage.optim.update({'learning_rate': 2e-3, 'b1': 0.9})
     stage.ema_decay = 0.99

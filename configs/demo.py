@@ -36,7 +36,7 @@ def get_config(stage: str = '') -> ConfigDict:
 
 
 def _expression(stage: ConfigDict) -> None:
-    stage.steps = 700
+    stage.steps = 1000
     stage.batch_size = 4
     stage.optim.learning_rate = 2e-3
     stage.model.width = 32
@@ -59,7 +59,7 @@ def _unprojection(stage: ConfigDict) -> None:
 
 
 def _generator(stage: ConfigDict) -> None:
-    stage.steps = 500
+    stage.steps = 800
     stage.batch_size = 4
     stage.optim.update({'learning_rate': 2e-3, 'b1': 0.9})
     stage.ema_decay = 0.99
@@ -69,5 +69,6 @@ def _generator(stage: ConfigDict) -> None:
     stage.losses.feature_matching.weight = 0.5
     stage.losses.perceptual.weight = 0.0
     stage.losses.flow.weight = 0.5
+    # Without VGG, in the place of the perceptual term; not in the paper's Eq. 8, and SSIM is also a metric here.
     stage.losses.reconstruction.update({'weight': 10.0, 'ssim_share': 0.3})
     stage.data.references = 4

@@ -24,8 +24,19 @@ soak: setup
 lint: setup
 	$(PY) -m ruff check .
 
-bench: setup
-	$(PY) -m benchmarks.train_step
+# PyTorch, which the ops are timed against, stays out of the program's own environment.
+BENCH := .venv-bench/bin/python
+
+.venv-bench/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH) -m pip install --quiet --upgrade pip
+	$(BENCH) -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+bench: .venv-bench/.installed
+	$(BENCH) -m benchmarks.train_step
+	$(BENCH) -m benchmarks.rasterizer
+	$(BENCH) -m benchmarks.flow_warp
 
 clean:
 	rm -rf .venv demo

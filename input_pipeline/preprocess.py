@@ -15,10 +15,10 @@ from input_pipeline import media
 from input_pipeline.crop import Crop, static_crop
 from input_pipeline.face_tracking import Detections, LandmarkDetector, fill_gaps
 from input_pipeline.mediapipe_mapping import mesh_triangles
-from input_pipeline.visibility import vertex_visibility
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry import face, rigid
-from talkinghead_jax.specs import CHUNK, CONTEXT, FRAME_RATE
+from talkinghead_jax.ops.hard_rasterizer import vertex_visibility
+from talkinghead_jax.specs import CHUNK, CONTEXT, CROP_SIZE, FRAME_RATE
 
 VERSION = 1  # raise it when the same media would give another record
 MIN_FRAMES = FRAME_RATE  # one second
@@ -63,7 +63,8 @@ def prepare_clip(frames: Iterable[np.ndarray], audio: np.ndarray, detector: Land
     seen = detections.detected
     key_frame = _least(np.linalg.norm(pose[:, :3], axis=-1)[:CONTEXT], seen[:CONTEXT])
     pictures, frame_size = _pictures(frames, crop, image_size)
-    seen_vertices = vertex_visibility(dense[key_frame], mesh_triangles()) * crop.shows(dense[key_frame], frame_size)
+    mesh = dense[key_frame]
+    seen_vertices = np.asarray(vertex_visibility(mesh[None], mesh_triangles(), CROP_SIZE)[0])
     record = {
         'clip_id': clip_id,
         'speaker_id': speaker_id,
@@ -75,8 +76,8 @@ def prepare_clip(frames: Iterable[np.ndarray], audio: np.ndarray, detector: Land
         'detected': seen,
         'key_frame': np.int32(key_frame),
         'closed_mouth_frame': np.int32(_least(face.mouth_opening(frontal), seen)),
-        'mesh_vertices': dense[key_frame],
-        'mesh_visibility': seen_vertices.astype(np.float32),
+        'mesh_vertices': mesh,
+        'mesh_visibility': (seen_vertices * crop.shows(mesh, frame_size)).astype(np.float32),
     }
     return record, crop
 

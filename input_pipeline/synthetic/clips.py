@@ -8,11 +8,12 @@ import numpy as np
 from input_pipeline.synthetic import expression, motion, render, speech, surface
 from input_pipeline.synthetic.identity import Identity, make_identity
 from input_pipeline.synthetic.scene import Scene
-from input_pipeline.synthetic.surface import TRIANGLES, UV_MASK, UV_SIZE
+from input_pipeline.synthetic.surface import UV_MASK, UV_SIZE
 from talkinghead_jax.geometry import face, rigid
 from talkinghead_jax.specs import CONTEXT, FRAME_RATE, SPEC_VERSION
 
 __all__ = ['TRIANGLES', 'UV_MASK', 'UV_SIZE', 'make_clip', 'make_position_map']
+TRIANGLES = surface.TRIANGLES[:, ::-1]  # wound as `specs.METADATA` has it
 VERSION = 1  # of what these functions draw from a seed
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from talkinghead_jax.nn.blocks import ConvNorm, ResidualBlock, Upsample, leaky_relu
 from talkinghead_jax.nn.initialization import Conv
 from talkinghead_jax.nn.normalization import ExampleNorm
-from talkinghead_jax.ops import flow_warp
+from talkinghead_jax.ops import batch_parallel, flow_warp
 
 MULTIPLIER = 20.0  # px at 256: the flow that a head's output of 1 stands for, as in the original
 
@@ -82,4 +82,4 @@ class FlowNet(nn.Module):
 
 def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
     """Bilinear sample of (B,H,W,C) at x + flow (B,H,W,2) px, border padding; float32."""
-    return flow_warp.warp(image.astype(jnp.float32), flow.astype(jnp.float32))
+    return batch_parallel.per_shard(flow_warp.warp, (0, 0))(image.astype(jnp.float32), flow.astype(jnp.float32))

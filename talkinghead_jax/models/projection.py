@@ -1,5 +1,6 @@
 """The 3D-aware module and the motion matcher: what Theta knows before any learned weight (paper, Sec. 4.1)."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from talkinghead_jax.geometry import rigid
 from talkinghead_jax.geometry.sketch import to_pixels
 from talkinghead_jax.nn.sampling import sample_points
-from talkinghead_jax.ops import soft_rasterizer
+from talkinghead_jax.ops import batch_parallel, soft_rasterizer
 from talkinghead_jax.specs import CROP_SIZE
 
 BLACK = -1.0  # of blanked boxes and of the render's background, in images of [-1, 1]
@@ -54,7 +55,8 @@ def project(vertices: jax.Array, visibility: jax.Array, triangles: jax.Array, ke
     here = mesh_pixels(rigid.repose(vertices, key_pose, target_pose), size)
     there = mesh_pixels(rigid.repose(vertices, key_pose, other_pose), size)
     attributes = jnp.concatenate([colours, visibility[..., None], (there - here)[..., :2]], -1)
-    image, alpha, _ = soft_rasterizer.rasterize(here, triangles, attributes, size=size)
+    rasterize = batch_parallel.per_shard(functools.partial(soft_rasterizer.rasterize, size=size), (0, None, 0))
+    image, alpha, _ = rasterize(here, triangles, attributes)
     # Where a pixel lies inside any triangle, alpha is at least 1/2, yet less than 1 near the seams of triangles
     # smaller than a pixel: doubled, the surface is whole, and only its rim is soft.
     alpha = jnp.minimum(2 * alpha, 1) * jnp.clip(image[..., 3], 0, 1)

@@ -1,11 +1,13 @@
 """Bilinear warp by a flow in pixels: what the paper's flow module applies to y_ts and y~_t (Sec. 4.2).
 
-The forward pass gathers four rows of C channels a pixel. The backward pass adds to those rows: on a CPU by a scan
-over the pixels, elsewhere by scatters (measured in reference/rasterizer.md, Sec. 6).
+A pixel samples inside one cell of 2 x 2 pixels. The forward pass gathers the cell's four rows of C channels. The
+backward pass on a CPU is one scan over the pixels, which reads and adds to a whole cell at a time; elsewhere it is
+four gathers and four scatter-adds (measured in reference/rasterizer.md, Sec. 6).
 
 The batch is flattened: on a sharded batch, call this inside `jax.shard_map` (design, Sec. 3).
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,19 +19,150 @@ from jax import lax
 def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
     """Sample `image` at x + flow, bilinearly; beyond the border the border's values continue.
 
-    Zero flow is the identity, exactly. The gradient to the flow is zero beyond the border, and at an integer
-    position it is that of the cell to the right and below.
+    Zero flow is the identity, exactly. The gradient to the flow is zero on the border and beyond it, as that of
+    `torch.nn.functional.grid_sample(padding_mode='border', align_corners=True)`; at an integer position inside it
+    is that of the cell to the right and below. Any flow is safe: an infinite one reads the border, and a NaN counts
+    as a position beyond the left or upper border.
 
     Args:
-      image: (B, H, W, C).
-      flow: (B, H, W, 2) px as (dx, dy): x right, y down.
+      image: (B, H, W, C), floating. Blended in float32 at least.
+      flow: (B, H, W, 2) px as (dx, dy), floating: x right, y down.
 
     Returns:
-      (B, H, W, C): output[b, y, x] = image[b, y + dy, x + dx].
+      (B, H, W, C) of the image's type: output[b, y, x] = image[b, y + dy, x + dx].
+
+    Raises:
+      ValueError: the shapes do not fit each other, or an argument is not floating.
     """
     if image.ndim != 4 or flow.shape != (*image.shape[:3], 2):
         raise ValueError(f'flow: found shape {flow.shape}, want (B, H, W, 2) beside an image of {image.shape}')
-    return _warp(image, flow)
+    for name, array in (('image', image), ('flow', flow)):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(f'{name}: found {array.dtype}, want floating values')
+    if not image.size:
+        return image
+    if 1 in image.shape[1:3]:  # a cell needs two rows and two columns
+        image = jnp.pad(image, [(0, 0), *((0, int(size == 1)) for size in image.shape[1:3]), (0, 0)], mode='edge')
+    # Inside shard_map the two may vary over different mesh axes. Less a zero of the other's kind, both vary over all,
+    # and JAX sums the gradient of what was shared.
+    alike = (x - jnp.zeros_like(other, shape=(), dtype=x.dtype) for x, other in ((image, flow), (flow, image)))
+    return _warp(*alike)
+
+
+def _folding_vmap(op: Callable[..., tuple[jax.Array, ...]]) -> Callable[..., tuple[jax.Array, ...]]:
+    """`op`, whose arrays all lead with B, under vmap: one call with the mapped axis folded into B."""
+    folded = jax.custom_batching.custom_vmap(op)
+
+    @folded.def_vmap
+    def _rule(size: int, mapped: list[bool], *arrays: jax.Array) -> tuple[tuple[jax.Array, ...], tuple[bool, ...]]:
+        full = [x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
+                for x, is_mapped in zip(arrays, mapped, strict=True)]
+        results = folded(*(x.reshape(size * x.shape[1], *x.shape[2:]) for x in full))
+        batch = full[0].shape[1]
+        return tuple(x.reshape(size, batch, *x.shape[1:]) for x in results), (True,) * len(results)
+
+    return folded
+
+
+class _Cells(NamedTuple):
+    """Where each of the N = B H W pixels samples."""
+
+    column: jax.Array  # (N,) int32: of the cell's upper left pixel
+    row: jax.Array  # (N,) int32: in the B H rows of all images
+    across: jax.Array  # (N,): 0 .. 1 within the cell, to the right
+    down: jax.Array
+    within_x: jax.Array  # (N,): whether the position is strictly inside the image
+    within_y: jax.Array
+
+
+def _cells(image: jax.Array, flow: jax.Array) -> _Cells:
+    found = []
+    for axis in (2, 1):
+        step, last = flow[..., 2 - axis], image.shape[axis] - 1
+        step = step.astype(jnp.promote_types(step.dtype, jnp.float32))  # which counts pixels exactly
+        position = step + lax.broadcasted_iota(step.dtype, step.shape, axis)
+        inside = jnp.where(position > 0, jnp.minimum(position, last), 0)  # before the cast; a NaN is not > 0
+        cell = jnp.minimum(jnp.floor(inside), last - 1)
+        found.append((cell.astype(jnp.int32), inside - cell, (position > 0) & (position < last)))
+    cells = _Cells(*(x for pair in zip(*found, strict=True) for x in pair))
+    above = lax.broadcasted_iota(jnp.int32, flow.shape[:3], 0) * image.shape[1]
+    return _Cells(*(x.reshape(-1) for x in cells._replace(row=cells.row + above)))
+
+
+def _gather(image: jax.Array, cells: _Cells) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The indices (N,) and values (N, C) of the cells' upper left, upper right, lower left and lower right."""
+    width, channels = image.shape[2:]
+    first = cells.row * width + cells.column
+    rows = [first + offset for offset in (0, 1, width, width + 1)]
+    flat = image.reshape(-1, channels)
+    return rows, [flat.at[row].get(mode='promise_in_bounds') for row in rows]
+
+
+def _weights(cells: _Cells) -> list[jax.Array]:
+    """Of the four corners, in the order of `_gather`."""
+    left, upper = 1 - cells.across, 1 - cells.down
+    return [upper * left, upper * cells.across, cells.down * left, cells.down * cells.across]
+
+
+def _slopes(corners: Sequence[jax.Array], cells: _Cells) -> jax.Array:
+    """(..., 2): how the blend of the four corners' numbers changes with the flow's x and y."""
+    upper_left, upper_right, lower_left, lower_right = corners
+    in_x = (upper_right - upper_left) * (1 - cells.down) + (lower_right - lower_left) * cells.down
+    in_y = (lower_left - upper_left) * (1 - cells.across) + (lower_right - upper_right) * cells.across
+    return jnp.stack([jnp.where(cells.within_x, in_x, 0), jnp.where(cells.within_y, in_y, 0)], -1)
+
+
+@_folding_vmap
+def _forward(image: jax.Array, flow: jax.Array) -> tuple[jax.Array]:
+    cells = _cells(image, flow)
+    _, (upper_left, upper_right, lower_left, lower_right) = _gather(image, cells)
+    across, down = cells.across[:, None], cells.down[:, None]
+    upper = upper_left * (1 - across) + upper_right * across
+    lower = lower_left * (1 - across) + lower_right * across
+    warped = upper * (1 - down) + lower * down
+    return (warped.astype(image.dtype).reshape(*flow.shape[:3], -1),)
+
+
+@_folding_vmap
+def _backward(image: jax.Array, flow: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    wide = gradient.astype(jnp.result_type(gradient, flow, jnp.float32)).reshape(-1, image.shape[-1])
+    g_image, g_flow = lax.platform_dependent(image, flow, wide, cpu=_scan_cells, default=_scatter_rows)
+    return g_image.astype(image.dtype), g_flow.astype(flow.dtype).reshape(flow.shape)
+
+
+def _scatter_rows(image: jax.Array, flow: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The gradients to the image and the flow (N, 2) from that to the warped image (N, C)."""
+    cells = _cells(image, flow)
+    rows, corners = _gather(image, cells)
+    added = jnp.zeros((image.size // image.shape[-1], image.shape[-1]), gradient.dtype)
+    for row, weight in zip(rows, _weights(cells), strict=True):
+        added = added.at[row].add(weight[:, None] * gradient, mode='promise_in_bounds')
+    return added.reshape(image.shape), _slopes([(corner * gradient).sum(-1) for corner in corners], cells)
+
+
+def _scan_cells(image: jax.Array, flow: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As `_scatter_rows`, a pixel at a time, in a loop that XLA:CPU compiles into one kernel.
+
+    The sums of the four corners are taken before the slopes: the other way, many channels take twice as long.
+    """
+    width, channels = image.shape[2:]
+    tall = image.reshape(-1, width, channels)
+
+    def add(added: jax.Array, pixel: tuple[_Cells, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        cells, gradient_here = pixel
+        start = cells.row, cells.column, jnp.int32(0)
+
+        def cell(array: jax.Array) -> jax.Array:
+            return lax.dynamic_slice(array, start, (2, 2, channels), allow_negative_indices=False)
+
+        products = (cell(tall).reshape(4, channels) * gradient_here[None]).sum(-1)
+        shares = jnp.stack(_weights(cells)).reshape(2, 2, 1) * gradient_here[None, None]
+        added = lax.dynamic_update_slice(added, cell(added) + shares, start, allow_negative_indices=False)
+        return added, _slopes(tuple(products), cells)
+
+    # Zeros like the gradient: inside shard_map a scan's carry must vary over the mesh axes of what it gains.
+    added, g_flow = lax.scan(add, jnp.zeros_like(gradient, shape=tall.shape), (_cells(image, flow), gradient))
+    return added.reshape(image.shape), g_flow
 
 
 @jax.custom_vjp
@@ -37,89 +170,5 @@ def _warp(image: jax.Array, flow: jax.Array) -> jax.Array:
     return _forward(image, flow)[0]
 
 
-class _Cells(NamedTuple):
-    """Where each of the N = B H W pixels samples."""
-
-    rows: jax.Array  # (4, N) int32: upper left, upper right, lower left, lower right in the flattened image
-    across: jax.Array  # (N, 1): 0 .. 1 within the cell
-    down: jax.Array
-    within: jax.Array  # (2, N) whether the position is inside the image in x and in y
-
-
-def _cells(flow: jax.Array) -> _Cells:
-    batch, height, width, _ = flow.shape
-    first, fraction, within, second = [], [], [], []
-    for axis, size in ((2, width), (1, height)):
-        position = flow[..., 2 - axis] + lax.broadcasted_iota(flow.dtype, flow.shape[:3], axis)
-        inside = jnp.clip(position, 0, size - 1)
-        cell = jnp.floor(inside)
-        fraction.append((inside - cell).reshape(-1, 1))
-        within.append((position == inside).reshape(-1))
-        first.append(cell.astype(jnp.int32))
-        second.append(jnp.minimum(first[-1] + 1, size - 1))
-    image = lax.broadcasted_iota(jnp.int32, (batch, height, width), 0) * height
-    rows = [((image + y) * width + x).reshape(-1) for y in (first[1], second[1]) for x in (first[0], second[0])]
-    return _Cells(jnp.stack(rows), fraction[0], fraction[1], jnp.stack(within))
-
-
-def _corners(image: jax.Array, cells: _Cells) -> list[jax.Array]:
-    flat = image.reshape(-1, image.shape[-1])
-    return [flat.at[row].get(mode='clip') for row in cells.rows]
-
-
-def _forward(image: jax.Array, flow: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    cells = _cells(flow)
-    upper_left, upper_right, lower_left, lower_right = _corners(image, cells)
-    upper = upper_left * (1 - cells.across) + upper_right * cells.across
-    lower = lower_left * (1 - cells.across) + lower_right * cells.across
-    warped = upper * (1 - cells.down) + lower * cells.down
-    return warped.astype(image.dtype).reshape(image.shape), (image, flow)
-
-
-def _backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    image, flow = residuals
-    cells = _cells(flow)
-    gradient = gradient.reshape(-1, image.shape[-1])
-    upper_left, upper_right, lower_left, lower_right = _corners(image, cells)
-    slope_x = (upper_right - upper_left) * (1 - cells.down) + (lower_right - lower_left) * cells.down
-    slope_y = (lower_left - upper_left) * (1 - cells.across) + (lower_right - upper_right) * cells.across
-    slopes = jnp.stack([_sum_channels(gradient * slope_x), _sum_channels(gradient * slope_y)])
-    g_flow = jnp.where(cells.within, slopes, 0).T.reshape(flow.shape).astype(flow.dtype)
-    parts = cells.rows, cells.across, cells.down, gradient
-    g_image = lax.platform_dependent(*parts, cpu=_scan_rows, default=_scatter_rows)
-    return g_image.astype(image.dtype).reshape(image.shape), g_flow
-
-
-def _sum_channels(product: jax.Array) -> jax.Array:
-    """(N, C) -> (N,). On a CPU a fused sum would gather one number at a time: a product with ones does not."""
-    ones = jnp.ones(product.shape[-1], product.dtype)
-    return lax.platform_dependent(product, cpu=lambda x: x @ ones, default=lambda x: x.sum(-1))
-
-
-def _shares(across: jax.Array, down: jax.Array, gradient: jax.Array) -> list[jax.Array]:
-    """The gradient's share of each of the four rows."""
-    upper, lower = gradient * (1 - down), gradient * down
-    return [upper * (1 - across), upper * across, lower * (1 - across), lower * across]
-
-
-def _scatter_rows(rows: jax.Array, across: jax.Array, down: jax.Array, gradient: jax.Array) -> jax.Array:
-    image = jnp.zeros_like(gradient)
-    for row, share in zip(rows, _shares(across, down, gradient), strict=True):
-        image = image.at[row].add(share, mode='drop')
-    return image
-
-
-def _scan_rows(rows: jax.Array, across: jax.Array, down: jax.Array, gradient: jax.Array) -> jax.Array:
-    def add(image: jax.Array, pixel: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        row, across, down, gradient = pixel
-        for index, share in zip(row, _shares(across, down, gradient), strict=True):
-            here = lax.dynamic_slice_in_dim(image, index, 1)
-            image = lax.dynamic_update_slice_in_dim(image, here + share[None], index, 0)
-        return image, None
-
-    # Not plain zeros: the carry of a scan inside shard_map must vary over the same mesh axes as what it gains.
-    empty = jnp.where(jnp.isfinite(gradient), 0 * gradient, 0)
-    return lax.scan(add, empty, (rows.T, across, down, gradient))[0]
-
-
-_warp.defvjp(_forward, _backward)
+_warp.defvjp(lambda image, flow: (_forward(image, flow)[0], (image, flow)),
+             lambda residuals, gradient: _backward(*residuals, gradient))

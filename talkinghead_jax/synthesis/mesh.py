@@ -3,32 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from talkinghead_jax import specs
-from talkinghead_jax.nn.sampling import sample_points
-from talkinghead_jax.ops import soft_rasterizer
+from talkinghead_jax.ops import hard_rasterizer
 from talkinghead_jax.synthesis.network import Network
 
 HIDDEN_DEPTH = 4.0  # crop px: a vertex that lies further behind the surface drawn over it is not seen
-
-
-def visible(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
-    """Which vertices the viewer sees, by a depth test against the rendered mesh.
-
-    Args:
-      vertices: (B, V, 3) crop px, z towards the viewer.
-      triangles: (F, 3) int32.
-
-    Returns:
-      (B, V) float32, 0 or 1; 0 outside the crop.
-    """
-    _, _, depth = soft_rasterizer.rasterize(vertices, triangles, jnp.zeros_like(vertices[..., :1]), specs.CROP_SIZE)
-    surface = sample_points(depth[..., None], vertices[..., :2])[..., 0]
-    inside = ((vertices[..., :2] >= 0) & (vertices[..., :2] <= specs.CROP_SIZE - 1)).all(-1)
-    return (inside & (vertices[..., 2] > surface - HIDDEN_DEPTH)).astype(jnp.float32)
 
 
 def unproject(network: Network, record: Mapping[str, Any], decode: Callable[[bytes], np.ndarray]) -> dict[str, Any]:
@@ -45,5 +26,6 @@ def unproject(network: Network, record: Mapping[str, Any], decode: Callable[[byt
     image = decode(record['video'][int(record['key_frame'])])
     position_map = np.asarray(network({'image': image[None]})['position_map'][0])
     vertices = position_map[np.asarray(network.frozen['uv_mask']) > 0].astype(np.float32)
-    seen = jax.jit(visible)(jnp.asarray(vertices)[None], jnp.asarray(network.frozen['triangles']))
+    seen = hard_rasterizer.vertex_visibility(vertices[None], np.asarray(network.frozen['triangles']), specs.CROP_SIZE,
+                                             HIDDEN_DEPTH)
     return {**record, 'mesh_vertices': vertices, 'mesh_visibility': np.asarray(seen[0])}

@@ -4,6 +4,7 @@ Two ways to run the same step on the same state: 'sharded' (`jit`, and the compi
 (data parallel, one program a device). In both, the state that goes in and out is one global `TrainState`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -15,9 +16,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from talkinghead_jax.errors import UserError
+from talkinghead_jax.ops.batch_parallel import BATCH_AXES
 
 MODES = ('sharded', 'pmap')
-BATCH_AXES = ('data', 'fsdp')
 SMALLEST_SHARDED = 4096  # numbers in an array; splitting less costs more in messages than it saves in memory
 
 
@@ -76,16 +77,24 @@ class Layout:
                 for name, x in batch_spec.items()}
 
     @property
+    def context(self) -> contextlib.AbstractContextManager:
+        """In which a step is traced: where `ops.batch_parallel` finds the mesh. Under `pmap`, none is to be found."""
+        return contextlib.nullcontext() if self.mode == 'pmap' else jax.set_mesh(self.mesh)
+
+    @property
     def _batch_sharding(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
 
     def _leaf_sharding(self, shape: tuple[int, ...]) -> NamedSharding:
-        """Split a large array along its longest axis that divides by the fsdp axis; replicate the others."""
+        """Split a large array along its longest axis that divides by the fsdp axis; replicate the others.
+
+        Of equal axes the last: a kernel's first are spatial, and to flip a split axis is to exchange its parts.
+        """
         parts = self.mesh.shape['fsdp']
         axes = [axis for axis, length in enumerate(shape) if length % parts == 0]
         if parts == 1 or not axes or np.prod(shape) < SMALLEST_SHARDED:
             return self.replicated
-        longest = max(axes, key=lambda axis: shape[axis])
+        longest = max(axes, key=lambda axis: (shape[axis], axis))
         return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, 'fsdp'))
 
     def _local_mesh(self) -> Mesh:
@@ -135,8 +144,23 @@ def compile_step(step: Callable[..., Any], layout: Layout, state: Any, frozen: A
                             out_axes=(None, None), donate_argnums=0, devices=list(layout.mesh.devices.flat))
     else:
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        compiled = jax.jit(step, in_shardings=(shardings, layout.replicated, layout._batch_sharding),
-                           out_shardings=(shardings, layout.replicated), donate_argnums=0)
+        compiled = jax.jit(_gather_weights(step, layout), donate_argnums=0,
+                           in_shardings=(shardings, layout.replicated, layout._batch_sharding),
+                           out_shardings=(shardings, layout.replicated))
     start = time.perf_counter()
-    executable = compiled.lower(state, frozen, layout.abstract_batch(batch_spec)).compile()
+    with layout.context:
+        executable = compiled.lower(state, frozen, layout.abstract_batch(batch_spec)).compile()
     return CompiledStep(executable, time.perf_counter() - start)
+
+
+def _gather_weights(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
+    """`step` of a state whose weights each device gathers, once; optimizer states and averages stay split.
+
+    Left to itself, the compiler may multiply by a split weight's parts and exchange activations instead, which
+    grow with the batch.
+    """
+    def sharded_step(state: Any, frozen: Any, batch: Any) -> Any:
+        params, model_state = jax.lax.with_sharding_constraint((state.params, state.model_state), layout.replicated)
+        return step(state.replace(params=params, model_state=model_state), frozen, batch)
+
+    return sharded_step

@@ -1,4 +1,4 @@
-"""Lifting a mesh from a picture, and which of its vertices are seen."""
+"""Lifting a mesh from a picture."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,21 +16,6 @@ def quads(side: int) -> np.ndarray:
     corner = np.arange(side * side).reshape(side, side)[:-1, :-1].ravel()
     return np.concatenate([np.stack([corner, corner + 1, corner + side], 1),
                            np.stack([corner + 1, corner + side + 1, corner + side], 1)]).astype(np.int32)
-
-
-def test_what_lies_behind_another_surface_is_hidden():
-    near, far = grid(8, 30.0), grid(8, -30.0)
-    vertices = np.concatenate([near, far])[None]
-    triangles = np.concatenate([quads(8), quads(8) + 64])
-    seen = np.asarray(mesh.visible(jnp.asarray(vertices), jnp.asarray(triangles)))[0].reshape(2, 8, 8)
-    np.testing.assert_array_equal(seen[0], 1)
-    np.testing.assert_array_equal(seen[1, 1:-1, 1:-1], 0)
-
-
-def test_what_lies_outside_the_crop_is_not_seen():
-    vertices = grid(8, 0.0) + np.array([150, 0, 0], np.float32)
-    seen = np.asarray(mesh.visible(jnp.asarray(vertices)[None], jnp.asarray(quads(8))))[0]
-    np.testing.assert_array_equal(seen, (vertices[:, 0] <= 255).astype(np.float32))
 
 
 def test_the_valid_pixels_of_the_map_become_the_vertices(make_network, make_record):

@@ -36,7 +36,8 @@ BENCH := .venv-bench/bin/python
 bench: .venv-bench/.installed
 	$(BENCH) -m benchmarks.train_step
 	$(BENCH) -m benchmarks.rasterizer
+	taskset -c 0 $(BENCH) -m benchmarks.rasterizer
 	$(BENCH) -m benchmarks.flow_warp
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .venv-bench demo

@@ -3,9 +3,10 @@
     python -m benchmarks.rasterizer [--rounds=9] [--quick]
 
 Sides: ours; PyTorch eager and compiled (`benchmarks.peers.torch_splat`); numba's hard z-buffer, which is a bound.
-All run in this process, in turn, with as many threads as it has cores (`taskset` gives fewer), in float32, compiled
-beforehand. Image and gradients are compared before anything is timed. The table goes to docs/performance.md; with
---quick (one mesh, batch 1) it is printed only. Exit code 1: the two do not agree; 2: PyTorch is absent.
+All run in this process, in turn, with as many threads as it has cores, in float32, compiled beforehand. XLA's second
+thread mostly waits busily, which counts as CPU time: so measure on one core, too (`taskset -c 0`). Image and
+gradients are compared before anything is timed. The table goes to docs/performance.md, a section for each number of
+cores; with --quick (one mesh, batch 1) it is printed only. Exit code 1: the two do not agree; 2: PyTorch is absent.
 """
 
 import argparse
@@ -258,7 +259,8 @@ def main() -> int:
             return 1
     text = measure(faces, [1] if arguments.quick else [1, 8], arguments.rounds)
     if not arguments.quick:
-        report.write_section('Soft rasterizer', text)
+        cores = len(os.sched_getaffinity(0))
+        report.write_section(f'Soft rasterizer, {cores} core{"s" * (cores > 1)}', text)
     return 0
 
 

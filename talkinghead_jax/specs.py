@@ -62,8 +62,8 @@ METADATA: Mapping[str, Field] = {
     'pca_deviation': Field(('P',), 'float32', 'crop px: standard deviation of each coefficient'),
     'pose_mean': Field((6,), 'float32', 'rad, rad, rad, px, px, px'),
     'pose_deviation': Field((6,), 'float32', 'rad, rad, rad, px, px, px'),
-    'triangles': Field(('F', 3), 'int32', 'mesh topology: vertex numbers, wound so that the normal (corner 1 - corner 0) x '
-                       '(corner 2 - corner 0) of a surface that faces the viewer has positive z'),
+    'triangles': Field(('F', 3), 'int32', 'mesh topology: vertex numbers, wound so that the normal (corner 1 - '
+                       'corner 0) x (corner 2 - corner 0) of a surface that faces the viewer has positive z'),
     'uv_mask': Field(('S', 'S'), 'float32', '1 where the position map is valid (unprojection only)'),
     'uv_mean': Field(('S', 'S', 3), 'float32', 'crop px: mean position map (unprojection only)'),
 }

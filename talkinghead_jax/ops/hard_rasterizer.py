@@ -5,6 +5,7 @@ its centre, and no other.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -63,7 +64,7 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
         corners = jnp.concatenate([points, values], axis=-1).at[rows].get(mode='clip')  # (H W, 3, 3 + C)
         drawn = seen >= 0
         corners = jnp.where(drawn[:, None, None], corners, 0)
-        x, y, q = (tuple(corners[:, k, c] for k in range(3)) for c in range(3))
+        x, y, q = (corners[:, :, channel].T for channel in range(3))
         row, column = jnp.indices((size, size)).reshape(2, -1).astype(points.dtype)
         n = fragments.blend_weights(fragments.triangle(x, y, q), column, row)
         image = (jnp.stack(n, axis=-1)[..., None] * corners[..., 3:]).sum(1)
@@ -75,25 +76,29 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
 
 def _nearest(settings: Settings, packed: jax.Array, triangles: jax.Array) -> jax.Array:
     """Number of the triangle that each pixel of one image (1, V, 3) sees, or -1: (H W,) int32."""
-    form = splat.Form(WINDOW, min(SLOTS // WINDOW ** 2, len(triangles)), staged=True, integers=False)
+    chunk = min(SLOTS // WINDOW ** 2, len(triangles))
+    part = math.ceil(1.06 * len(triangles) / chunk) * chunk
+    form = splat.Form(WINDOW, part, chunk, staged=True, drops=False, integers=False, lanes=1)
     fold = splat.each_chunk(settings, form, packed, triangles)
 
-    def fragments_of(chunk: splat.Chunk) -> tuple[jax.Array, jax.Array]:
-        w = fragments.barycentric(chunk.triangle, chunk.x, chunk.y)
-        z, _ = fragments.depth(settings, w, chunk.triangle.q)
-        drawn = fragments.is_inside(w) & fragments.is_visible(settings, z)
-        return jnp.where(drawn, chunk.pixels, windows.NOWHERE), z
+    def depths(chunk: splat.Chunk) -> jax.Array:
+        t, x, y = chunk.where
+        w = fragments.barycentric(t, x, y)
+        z, _ = fragments.depth(settings, w, t.q)
+        return jnp.where(chunk.drawn & fragments.is_inside(w) & fragments.is_visible(settings, z), z, -jnp.inf)
 
     def highest(peak: jax.Array, chunk: splat.Chunk) -> jax.Array:
-        pixels, z = chunk.stage(lambda: fragments_of(chunk))
-        return peak.at[pixels].max(z, mode='drop')
+        return peak.at[chunk.pixels].max(chunk.stage(lambda: depths(chunk)), mode='promise_in_bounds')
 
     def name(seen: jax.Array, chunk: splat.Chunk) -> jax.Array:
-        pixels, z = chunk.stage(lambda: fragments_of(chunk))
-        top = peak.at[pixels].get(mode='clip')
-        near = z >= top - TIE * jnp.maximum(1, jnp.abs(top))
-        return seen.at[jnp.where(near, pixels, windows.NOWHERE)].max(
-            jnp.broadcast_to(chunk.windows.triangle[None], near.shape), mode='drop')
+        top = peak.at[chunk.pixels].get(mode='promise_in_bounds')
+
+        def names() -> jax.Array:
+            z = depths(chunk)
+            near = jnp.isfinite(z) & (z >= top - TIE * jnp.maximum(1, jnp.abs(top)))
+            return jnp.where(near, chunk.part.grid[0][None], -1)
+
+        return seen.at[chunk.pixels].max(chunk.stage(names), mode='promise_in_bounds')
 
     zero = splat.varying_zero(packed)
     peak = fold(highest, jnp.full(settings.size ** 2, -jnp.inf, packed.dtype) + zero)

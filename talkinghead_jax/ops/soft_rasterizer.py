@@ -25,7 +25,8 @@ from talkinghead_jax.ops.rasterizing.settings import FAR, Settings, inverse_dept
 Form = Literal['cpu', 'gpu', 'tpu']
 Background = float | tuple[float, ...]
 
-CPU_SLOTS = 2 ** 14  # fragments a chunk: its arrays stay in the cache
+CPU_SLOTS = 2 ** 14  # fragments drawn at once: they stay in the cache
+CPU_PART = 2 ** 13  # windows laid out at once
 GPU_SLOTS = 2 ** 24  # a whole batch, unless that would take gigabytes
 TILE, BLOCK, BLOCKS = 8, 64, 16
 
@@ -124,95 +125,111 @@ def _check(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, gra
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _draw(options: Options, packed: jax.Array, triangles: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(B, V, 3 + C) of x, y, q, attributes -> blend (B, H W, C + 1) of attributes and z, alpha (B, H W)."""
-    return _forward(options, packed, triangles)[0]
+    return _draw_forward(options, packed, triangles)[0]
 
 
-def _forward(options: Options, packed: jax.Array, triangles: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple]:
+def _draw_forward(options: Options, packed: jax.Array, triangles: jax.Array) -> tuple:
+    blend, opacity, log_total = _on_platform(options, _forward, triangles, packed)
+    return (blend, -jnp.expm1(-opacity)), (packed, triangles, blend, opacity, log_total)
+
+
+def _draw_backward(options: Options, residuals: tuple, gradients: tuple[jax.Array, jax.Array],
+                   ) -> tuple[jax.Array, None]:
+    packed, triangles, *seen = residuals
+    return _on_platform(options, _backward, triangles, packed, *seen, *gradients), None
+
+
+_draw.defvjp(_draw_forward, _draw_backward)
+
+
+def _forward(options: Options, form: Form, triangles: jax.Array, packed: jax.Array) -> tuple[jax.Array, ...]:
+    """Blend (B, H W, C + 1), the sum of -log(1 - D) and the logarithm of the sum of the weights (B, H W)."""
     channels = packed.shape[-1] - 3
-    peak, sums = _run(options, 'forward', packed, triangles)
-    blend, total, opacity = sums[..., :channels + 1], sums[..., -2], sums[..., -1]
+    module, plan = _plan(options, form, len(packed), len(triangles))
+    peak, sums = module.forward(options.settings, plan, packed, triangles)
     behind = jnp.exp(options.settings.background_log_weight - peak)
+    total = sums[..., channels + 1] + behind
     ground = jnp.append(jnp.broadcast_to(jnp.asarray(options.background, packed.dtype), channels), 0)
-    total = total + behind
-    blend = (blend + ground.astype(packed.dtype)[None, None] * behind[..., None]) / total[..., None]
-    return (blend, -jnp.expm1(-opacity)), (packed, triangles, blend, opacity, peak + jnp.log(total))
+    blend = sums[..., :channels + 1] + ground.astype(packed.dtype)[None, None] * behind[..., None]
+    return blend / total[..., None], sums[..., channels + 2], peak + jnp.log(total)
 
 
-def _backward(options: Options, residuals: tuple, gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-    packed, triangles, blend, opacity, log_total = residuals
-    g_blend, g_alpha = gradients
+def _backward(options: Options, form: Form, triangles: jax.Array, packed: jax.Array, blend: jax.Array,
+              opacity: jax.Array, log_total: jax.Array, g_blend: jax.Array, g_alpha: jax.Array) -> jax.Array:
+    """Gradient to `packed`."""
+    module, plan = _plan(options, form, len(packed), len(triangles))
     rest = [g_alpha * jnp.exp(-opacity), (g_blend * blend).sum(-1), log_total]
     pixels = jnp.concatenate([jnp.moveaxis(g_blend, -1, 1), jnp.stack(rest, axis=1)], axis=1)
-    return _run(options, 'backward', packed, triangles, pixels), None
+    return module.backward(options.settings, plan, packed, triangles, pixels)
 
 
-_draw.defvjp(_forward, _backward)
-
-
-def _run(options: Options, direction: Literal['forward', 'backward'], packed: jax.Array, triangles: jax.Array,
-         *pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """`splat.forward` or `.backward`, or those of `tiles`, as the platform likes them."""
+def _on_platform(options: Options, function: Callable, triangles: jax.Array, *batched: jax.Array) -> tuple:
+    """`function(options, form, triangles, *batched)` in the form of the platform it is compiled for."""
     def of(form: Form) -> Callable:
-        return functools.partial(_in_groups, options, direction, form)
+        return lambda triangles, *batched: _in_groups(
+            functools.partial(function, options, form, triangles), _images(options, form, len(triangles)), batched)
 
-    def choose(packed: jax.Array, triangles: jax.Array, *pixels: jax.Array) -> tuple[jax.Array, ...]:
+    def choose(triangles: jax.Array, *batched: jax.Array) -> tuple[jax.Array, ...]:
         if options.form:
-            return of(options.form)(packed, triangles, *pixels)
-        return lax.platform_dependent(packed, triangles, *pixels, cpu=of('cpu'), tpu=of('tpu'), default=of('gpu'))
+            return of(options.form)(triangles, *batched)
+        return lax.platform_dependent(triangles, *batched, cpu=of('cpu'), tpu=of('tpu'), default=of('gpu'))
 
-    return _joins_the_batch(choose)(packed, triangles, *pixels)
+    return _joins_the_batch(choose)(triangles, *batched)
 
 
 def _joins_the_batch(function: Callable) -> Callable:
-    """`function(batched, shared, *batched)` with a rule for vmap: the mapped axis and the batch become one."""
+    """`function(shared, *batched)` with a rule for vmap: the mapped axis and the batch become one."""
     mapped = jax.custom_batching.custom_vmap(function)
 
     @mapped.def_vmap
-    def rule(axis_size: int, in_batched: list[bool], packed: jax.Array, triangles: jax.Array, *pixels: jax.Array,
-             ) -> tuple:
-        arrays = [x if is_mapped else jnp.broadcast_to(x, (axis_size, *x.shape))
-                  for x, is_mapped in zip((packed, triangles, *pixels), in_batched, strict=True)]
-        if in_batched[1]:
-            results = lax.map(lambda one: mapped(*one), tuple(arrays))
+    def rule(axis_size: int, in_batched: list[bool], *arrays: jax.Array) -> tuple:
+        triangles, *batched = [x if is_mapped else jnp.broadcast_to(x, (axis_size, *x.shape))
+                               for x, is_mapped in zip(arrays, in_batched, strict=True)]
+        if in_batched[0]:
+            results = lax.map(lambda one: mapped(*one), (triangles, *batched))
         else:
-            folded = [x.reshape(-1, *x.shape[2:]) for x in (arrays[0], *arrays[2:])]
-            results = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]),
-                                   mapped(folded[0], triangles, *folded[1:]))
+            folded = mapped(arrays[0], *(x.reshape(-1, *x.shape[2:]) for x in batched))
+            results = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), folded)
         return results, jax.tree.map(lambda _: True, results)
 
     return mapped
 
 
-def _in_groups(options: Options, direction: str, form: Form, packed: jax.Array, triangles: jax.Array,
-               *pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """Run a form on as many images at once as it likes."""
-    batch, settings, faces = len(packed), options.settings, len(triangles)
-    window = options.window or (TILE if form == 'tpu' else _guess_window(settings, faces))
-    # The window list is numbered in int32. On a CPU, one image at a time keeps more of it in the cache.
-    most = windows.MOST // (faces * math.ceil(settings.size / window) ** 2)
-    group = 1 if form == 'cpu' else max(1, min(batch, most))
+def _in_groups(function: Callable, images: int, batched: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """`function(*batched)` for at most so many images at a time."""
+    batch = len(batched[0])
+    group = min(batch, images)
     while batch % group:
         group -= 1
-    module, plan = _plan(options, form, window, group * faces)
-
-    def run(packed: jax.Array, *pixels: jax.Array) -> tuple[jax.Array, ...]:
-        return getattr(module, direction)(settings, plan, packed, triangles, *pixels)
-
     if group == batch:
-        return run(packed, *pixels)
-    grouped = [x.reshape(batch // group, group, *x.shape[1:]) for x in (packed, *pixels)]
-    return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), lax.map(lambda x: run(*x), grouped))
+        return function(*batched)
+    grouped = [x.reshape(batch // group, group, *x.shape[1:]) for x in batched]
+    return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), lax.map(lambda x: function(*x), grouped))
 
 
-def _plan(options: Options, form: Form, window: int, number: int) -> tuple:
-    """The module of a form, and its settings for `number` triangles."""
+def _images(options: Options, form: Form, faces: int) -> int:
+    """How many images a form takes at once: on a CPU, memory counts; elsewhere, the list is numbered in int32."""
+    most = faces * math.ceil(options.settings.size / _window(options, form, faces)) ** 2
+    return 1 if form == 'cpu' else max(1, windows.MOST // most)
+
+
+def _window(options: Options, form: Form, faces: int) -> int:
+    return options.window or (TILE if form == 'tpu' else _guess_window(options.settings, faces))
+
+
+def _plan(options: Options, form: Form, images: int, faces: int) -> tuple:
+    """The module of a form, and its settings."""
+    window, number = _window(options, form, faces), images * faces
     if form == 'tpu':
-        chunk = options.chunk or math.ceil(2.3 * number)  # windows that a fine mesh of `number` triangles has
-        return tiles, tiles.Form(window, BLOCK, BLOCKS, math.ceil(chunk / BLOCK) * BLOCK)
-    slots = CPU_SLOTS if form == 'cpu' else GPU_SLOTS
-    most = math.ceil(number * (1 if form == 'cpu' else 1.06))
-    chunk = min(options.chunk or max(slots // window ** 2, 1), most)
-    return splat, splat.Form(window, chunk, staged=form == 'cpu', integers=form == 'gpu')
+        part = options.chunk or math.ceil(2.3 * number)  # as many as a fine mesh of `number` triangles has
+        return tiles, tiles.Form(window, BLOCK, BLOCKS, math.ceil(part / BLOCK) * BLOCK)
+    most = math.ceil(1.06 * number)  # as many as a mesh of small triangles has
+    if form == 'gpu':
+        part = min(options.chunk or GPU_SLOTS // window ** 2, most)
+        return splat, splat.Form(window, part, part, staged=False, drops=True, integers=True, lanes=1)
+    chunk = min(options.chunk or CPU_SLOTS // window ** 2, most)
+    part = math.ceil(min(most, CPU_PART) / chunk) * chunk
+    return splat, splat.Form(window, part, chunk, staged=True, drops=False, integers=False, lanes=4)
 
 
 def _guess_window(settings: Settings, faces: int) -> int:

@@ -8,50 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
-
 import softras_kernel
+from jax.sharding import PartitionSpec as P
+from mesh_scenes import scene
+
 from talkinghead_jax.ops import cuda_scatter, soft_rasterizer, soft_rasterizer_reference
 from talkinghead_jax.ops.rasterizing import windows
 
 SIZE = 20
 FORMS = ('cpu', 'gpu', 'tpu')
 SETTINGS = ({'sigma': 1e-4, 'gamma': 1e-4}, {'sigma': 1e-2, 'gamma': 3e-3, 'background': 0.3})
-
-
-def icosphere(divisions):
-    """Unit sphere: (V, 3) vertices, (20 * 4 ** divisions, 3) triangles."""
-    golden = (1 + 5 ** 0.5) / 2
-    points = [(-1, golden, 0), (1, golden, 0), (-1, -golden, 0), (1, -golden, 0), (0, -1, golden), (0, 1, golden),
-              (0, -1, -golden), (0, 1, -golden), (golden, 0, -1), (golden, 0, 1), (-golden, 0, -1), (-golden, 0, 1)]
-    points = [np.array(p) / np.linalg.norm(p) for p in points]
-    faces = [(0, 11, 5), (0, 5, 1), (0, 1, 7), (0, 7, 10), (0, 10, 11), (1, 5, 9), (5, 11, 4), (11, 10, 2),
-             (10, 7, 6), (7, 1, 8), (3, 9, 4), (3, 4, 2), (3, 2, 6), (3, 6, 8), (3, 8, 9), (4, 9, 5), (2, 4, 11),
-             (6, 2, 10), (8, 6, 7), (9, 8, 1)]
-    for _ in range(divisions):
-        middles, finer = {}, []
-        for face in faces:
-            between = []
-            for i, j in zip(face, face[1:] + face[:1], strict=True):
-                key = min(i, j), max(i, j)
-                if key not in middles:
-                    middle = points[i] + points[j]
-                    middles[key] = len(points)
-                    points.append(middle / np.linalg.norm(middle))
-                between.append(middles[key])
-            a, b, c = between
-            finer += [(face[0], a, c), (a, face[1], b), (c, b, face[2]), (a, b, c)]
-        faces = finer
-    return np.array(points), np.array(faces, np.int32)
-
-
-def scene(divisions=1, batch=2, channels=4, dtype=np.float64, size=SIZE):
-    """A bumpy sphere in the middle of the image."""
-    rng = np.random.default_rng(divisions)
-    points, triangles = icosphere(divisions)
-    points = points * rng.uniform(0.8, 1.1, (batch, len(points), 1)) * 0.42 * size
-    vertices = points + np.array([size / 2 + 0.123, size / 2 - 0.271, 3])
-    return vertices.astype(dtype), triangles, rng.normal(size=(batch, len(points[0]), channels)).astype(dtype)
 
 
 def weighted_sum(outputs):
@@ -94,16 +60,13 @@ def assert_all_same(found, expected, tolerance):
 
 
 @pytest.mark.parametrize(('form', 'divisions', 'size', 'settings'), [
-    ('cpu', 2, 64, {'sigma': 1e-5, 'gamma': 1e-4}),
     ('cpu', 3, 64, {'sigma': 1e-4, 'gamma': 1e-3, 'background': 0.3}),
     ('cpu', 2, 256, {'sigma': 1e-5, 'gamma': 1e-4}),
-    ('gpu', 2, 64, {'sigma': 1e-3, 'gamma': 1e-2}),
-    ('gpu', 3, 64, {'sigma': 1e-5, 'gamma': 1e-4}),
+    ('gpu', 3, 64, {'sigma': 1e-3, 'gamma': 1e-2}),
     ('tpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'background': 0.3}),
     ('tpu', 3, 60, {'sigma': 1e-3, 'gamma': 1e-3}),
-    ('cpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'far': 100.0}),
     ('tpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'far': 6010.0}),  # the far plane cuts the mesh
-    ('gpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'far': 6010.0, 'grad': 'softras'}),
+    ('gpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'far': 100.0, 'grad': 'softras'}),
 ])
 def test_equals_all_pairs_in_image_and_gradients(form, divisions, size, settings):
     with jax.enable_x64(True):
@@ -134,21 +97,21 @@ def test_softras_is_the_published_kernel(far):
             np.testing.assert_allclose(x[0], y, rtol=0, atol=1e-10 * max(np.abs(y).max(), 1))
 
 
-def test_softras_gradients_differ_from_the_exact_ones_by_what_the_kernel_drops():
+def test_softras_gradients_lack_only_what_the_place_in_the_triangle_gives():
     with jax.enable_x64(True):
         vertices, triangles, attributes = scene(2, batch=1)
-        exact, kernel = (outputs_and_gradients(both(triangles, grad=grad)[0])(vertices, attributes)[1]
-                         for grad in ('exact', 'softras'))
-        np.testing.assert_allclose(exact[1], kernel[1], atol=1e-12)  # to attributes: the same
-        x, y = (np.asarray(g[0])[..., :2].ravel() for g in (exact, kernel))
-        assert 0.5 < x @ y / np.linalg.norm(x) / np.linalg.norm(y) < 0.99
+        exact, kernel = (jax.tree.map(np.asarray, outputs_and_gradients(both(triangles, grad=grad)[0])(
+            vertices, attributes)[1]) for grad in ('exact', 'softras'))
+    np.testing.assert_allclose(exact[1], kernel[1], atol=1e-12)
+    np.testing.assert_allclose(exact[0][..., 2], kernel[0][..., 2], atol=1e-10)
+    assert np.linalg.norm((exact[0] - kernel[0])[..., :2]) > 0.1 * np.linalg.norm(exact[0][..., :2])
 
 
 @pytest.mark.parametrize('form', FORMS)
 def test_float32_is_near_float64(form):
     vertices, triangles, attributes = scene(3, batch=1, channels=3, size=64)
     with jax.enable_x64(True):
-        exact = outputs_and_gradients(both(triangles, 64)[0])(vertices, attributes)
+        exact = jax.tree.map(np.asarray, outputs_and_gradients(both(triangles, 64)[0])(vertices, attributes))
     found = outputs_and_gradients(both(triangles, 64, form=form)[0])(
         vertices.astype(np.float32), attributes.astype(np.float32))
     for x, y in zip(found[0][:2], exact[0][:2], strict=True):
@@ -287,22 +250,24 @@ def test_groups_of_a_long_batch_are_the_batch(monkeypatch):
     assert_same(grouped, together, 2e-5)
 
 
-@pytest.mark.parametrize('form', FORMS)
-def test_vmap_is_a_loop(form):
+@pytest.mark.parametrize(('form', 'mapped'), [('cpu', 'attributes'), ('cpu', 'triangles'), ('tpu', 'attributes')])
+def test_vmap_is_a_loop(form, mapped):
     vertices, triangles, attributes = scene(1, batch=6, dtype=np.float32)
-    several = np.stack([triangles, triangles[:, ::-1], triangles[:, [1, 2, 0]]])
     v, a = (x.reshape(3, 2, *x.shape[1:]) for x in (vertices, attributes))
+    several = np.stack([triangles, triangles[:, ::-1], triangles[:, [1, 2, 0]]])
+    axes, arguments = (0, None, 0), (v, triangles, a)
+    if mapped == 'triangles':
+        axes, arguments = (0, 0, None), (v, several, a[0])
 
+    @jax.jit
     def gradient(v, t, a):
         return jax.grad(lambda v: weighted_sum(soft_rasterizer.rasterize(v, t, a, SIZE, sigma=1e-3, gamma=1e-3,
                                                                          form=form)))(v)
 
-    for axes, t in (((0, None, 0), triangles), ((0, 0, None), several)):
-        arguments = v, t, a if axes[2] == 0 else a[0]
-        mapped = jax.jit(jax.vmap(gradient, in_axes=axes))(*arguments)
-        one = [gradient(*(x if axis is None else x[i] for x, axis in zip(arguments, axes, strict=True)))
-               for i in range(3)]
-        np.testing.assert_allclose(mapped, np.stack(one), atol=2e-4 * np.abs(one).max())
+    together = jax.jit(jax.vmap(gradient, in_axes=axes))(*arguments)
+    one = [gradient(*(x if axis is None else x[i] for x, axis in zip(arguments, axes, strict=True)))
+           for i in range(3)]
+    np.testing.assert_allclose(together, np.stack(one), atol=2e-4 * np.abs(one).max())
 
 
 @pytest.mark.parametrize('form', FORMS)

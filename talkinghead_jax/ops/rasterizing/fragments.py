@@ -1,6 +1,6 @@
 """One triangle at one pixel: SoftRas's formulas and their derivatives, for arrays that broadcast.
 
-Corner values are tuples of three. Every function takes arrays of windows and of pixels, such as (1, N) and (S, 1),
+Corner values come in threes. Every function takes arrays of windows and of pixels, such as (1, N) and (S, 1),
 and gives arrays of both. `stage` runs a function whose results have several readers: see `splat.Form`.
 """
 
@@ -13,35 +13,31 @@ import jax.numpy as jnp
 from talkinghead_jax.ops.rasterizing import settings as camera
 from talkinghead_jax.ops.rasterizing.settings import Settings
 
-Three = tuple[jax.Array, jax.Array, jax.Array]
+Three = tuple[jax.Array, jax.Array, jax.Array] | jax.Array  # (3, ...)
 Stage = Callable[[Callable], tuple | jax.Array]
 
 
 class Triangle(NamedTuple):
-    """What the fragments of a triangle share. Edge i runs from corner i to corner i + 1."""
+    """What the fragments of a triangle share: arrays (3, ...). Edge i runs from corner i to corner i + 1."""
 
-    x: Three
-    y: Three
-    q: Three
-    edge_x: Three
-    edge_y: Three
-    along_x: Three  # gradient of the place along the edge, 0 .. 1
-    along_y: Three
-    weight_x: Three  # gradient of the barycentric weight of corner k
-    weight_y: Three
+    x: jax.Array
+    y: jax.Array
+    q: jax.Array
+    along_x: jax.Array  # gradient of the place along edge i, 0 .. 1
+    along_y: jax.Array
+    weight_x: jax.Array  # gradient of the barycentric weight of corner k
+    weight_y: jax.Array
 
 
-def triangle(x: Three, y: Three, q: Three) -> Triangle:
-    """From the corners. All is finite for a triangle of no area, too."""
-    edge_x, edge_y = (tuple(c[(i + 1) % 3] - c[i] for i in range(3)) for c in (x, y))
+def triangle(x: jax.Array, y: jax.Array, q: jax.Array) -> Triangle:
+    """From the corners, (3, ...). All is finite for a triangle of no area, too."""
+    edge_x, edge_y = (jnp.roll(c, -1, axis=0) - c for c in (x, y))
+    squared = edge_x ** 2 + edge_y ** 2
+    shrink = 1 / jnp.where(squared == 0, 1, squared)
     area = edge_x[0] * edge_y[1] - edge_y[0] * edge_x[1]
-    scale = 1 / jnp.where(area == 0, 1, area)
-    squared = [a ** 2 + b ** 2 for a, b in zip(edge_x, edge_y, strict=True)]
-    shrink = [1 / jnp.where(s == 0, 1, s) for s in squared]
-    return Triangle(
-        x, y, q, edge_x, edge_y,
-        tuple(edge_x[i] * shrink[i] for i in range(3)), tuple(edge_y[i] * shrink[i] for i in range(3)),
-        tuple(-edge_y[(k + 1) % 3] * scale for k in range(3)), tuple(edge_x[(k + 1) % 3] * scale for k in range(3)))
+    scale = (1 / jnp.where(area == 0, 1, area))[None]
+    return Triangle(x, y, q, edge_x * shrink, edge_y * shrink, -jnp.roll(edge_y, -1, axis=0) * scale,
+                    jnp.roll(edge_x, -1, axis=0) * scale)
 
 
 def barycentric(t: Triangle, px: jax.Array, py: jax.Array) -> Three:
@@ -83,7 +79,8 @@ def nearest_boundary(t: Triangle, px: jax.Array, py: jax.Array) -> tuple[jax.Arr
     for i in range(3):
         dx, dy = px - t.x[i], py - t.y[i]
         along = jnp.clip(dx * t.along_x[i] + dy * t.along_y[i], 0, 1)
-        found = (dx - along * t.edge_x[i]) ** 2 + (dy - along * t.edge_y[i]) ** 2
+        edge_x, edge_y = t.x[(i + 1) % 3] - t.x[i], t.y[(i + 1) % 3] - t.y[i]
+        found = (dx - along * edge_x) ** 2 + (dy - along * edge_y) ** 2
         if i == 0:
             squared, place = found, along
         else:
@@ -123,36 +120,31 @@ def log_weights(settings: Settings, t: Triangle, px: jax.Array, py: jax.Array) -
 class Cover(NamedTuple):
     """What two passes want to know of fragments."""
 
-    reached: jax.Array  # bool
-    logit: jax.Array  # +-d^2 / sigma, + inside
+    logit: jax.Array  # +-d^2 / sigma, + inside; -inf where the triangle does not reach the pixel, so that D is 0
     n: Three  # blend weights
 
 
-def cover(settings: Settings, t: Triangle, px: jax.Array, py: jax.Array) -> Cover:
-    """Distance and blend weights of fragments."""
+def cover(settings: Settings, t: Triangle, px: jax.Array, py: jax.Array, drawn: jax.Array) -> Cover:
+    """Distance and blend weights of fragments; where not `drawn`, there is none."""
     squared, _ = nearest_boundary(t, px, py)
     w = barycentric(t, px, py)
     inside = is_inside(w)
     logit = jnp.where(inside, squared, -squared) / settings.sigma
-    return Cover(inside | (squared < settings.reach), logit, _normalize(w)[0])
+    reached = drawn & (inside | (squared < settings.reach))
+    return Cover(jnp.where(reached, logit, -jnp.inf), _normalize(w)[0])
 
 
-def _share(settings: Settings, found: Cover, z: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """D exp(zn / gamma) / exp(log_scale), 0 where there is no fragment: also where the scale is another's."""
-    drawn = found.reached & is_visible(settings, z)
-    return _sigmoids(found.logit)[0] * jnp.exp(jnp.where(drawn, z / settings.e_fold - log_scale, -jnp.inf))
+def weigh(settings: Settings, t: Triangle, found: Cover, log_scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """D exp(zn / gamma) / exp(log_scale), and z."""
+    z, _ = depth(settings, found.n, t.q)
+    drawn = is_visible(settings, z) & (found.logit > -jnp.inf)  # elsewhere, the scale is not this fragment's
+    weight = _sigmoids(found.logit)[0] * jnp.exp(jnp.where(drawn, z / settings.e_fold - log_scale, -jnp.inf))
+    return weight, z
 
 
-def terms(settings: Settings, t: Triangle, found: Cover, attributes: Sequence[Three], peak: jax.Array, stage: Stage,
-          ) -> list[jax.Array]:
+def terms(found: Cover, attributes: Sequence[Three], weight: jax.Array, z: jax.Array) -> list[jax.Array]:
     """What a fragment adds to the C + 3 sums of its pixel: see `splat.forward`."""
-    def weigh() -> tuple[jax.Array, jax.Array]:
-        z, _ = depth(settings, found.n, t.q)
-        return _share(settings, found, z, peak), z
-
-    weight, z = stage(weigh)
-    return [*(weight * dot(found.n, a) for a in attributes), weight * z, weight,
-            jnp.where(found.reached, _softplus(found.logit), 0)]
+    return [*(weight * dot(found.n, a) for a in attributes), weight * z, weight, _softplus(found.logit)]
 
 
 class Gradients(NamedTuple):
@@ -175,18 +167,16 @@ def gradients(settings: Settings, t: Triangle, px: jax.Array, py: jax.Array, fou
     """
     *g_values, g_depth, g_opacity, g_mean, log_total = pixels
 
-    def weigh() -> jax.Array:
-        return _share(settings, found, depth(settings, found.n, t.q)[0], log_total)
-
-    share = stage(weigh)
+    share = stage(lambda: weigh(settings, t, found, log_total)[0])
     earned = [dot(g_values, [a[k] for a in attributes]) for k in range(3)]
 
     def to_depth_and_distance() -> tuple[jax.Array, jax.Array]:
         z, slope = depth(settings, found.n, t.q)
         g_weight = share * (dot(found.n, earned) + g_depth * z - g_mean)
         covered, rest = _sigmoids(found.logit)
-        counts = found.reached if settings.exact else found.reached & is_visible(settings, z)
-        g_logit = g_weight * rest + jnp.where(counts, g_opacity * covered, 0)
+        if not settings.exact:
+            covered = jnp.where(is_visible(settings, z), covered, 0)
+        g_logit = g_weight * rest + g_opacity * covered
         inside = is_inside(barycentric(t, px, py))
         return ((g_weight / settings.e_fold + share * g_depth) * slope,
                 jnp.where(inside, -2, 2) * g_logit / settings.sigma)
@@ -206,16 +196,35 @@ def gradients(settings: Settings, t: Triangle, px: jax.Array, py: jax.Array, fou
 
 
 def corner_gradients(t: Triangle, px: jax.Array, py: jax.Array, found: Cover, place: jax.Array, to: Gradients,
-                     g_values: Sequence[jax.Array]) -> list[list[jax.Array]]:
-    """What each fragment gives to x, y, q and the attributes of each of the three corners.
+                     g_values: Sequence[jax.Array], add: Callable[[jax.Array], jax.Array], stage: Stage,
+                     ) -> list[list[jax.Array]]:
+    """What the fragments of a triangle give to x, y, q and the attributes of each of its three corners.
 
     Moving corner k by dv moves the weights as moving the pixel by -w_k dv does, and the nearest point of the
-    boundary, at `place` on it, by its own weight times dv.
+    boundary, at `place` on it, by its own weight times dv. `add` sums over the pixels and keeps their axis.
     """
-    w, beta = barycentric(t, px, py), _boundary_weights(place)
-    away_x, away_y = px - dot(beta, t.x), py - dot(beta, t.y)
-    return [[to.pull * beta[k] * away_x - w[k] * to.x, to.pull * beta[k] * away_y - w[k] * to.y,
-             to.q * found.n[k], *(to.share * found.n[k] * g for g in g_values)] for k in range(3)]
+    def pulls() -> tuple[jax.Array, ...]:
+        beta = _boundary_weights(place)
+        return to.pull * (px - dot(beta, t.x)), to.pull * (py - dot(beta, t.y)), *beta[:2]
+
+    *pull, beta_0, beta_1 = stage(pulls)
+    earned = stage(lambda: [to.share * g for g in g_values])
+    # w_k is linear in the pixel: three sums serve all corners. Weights add up to 1: so do their shares of a sum.
+    moments = [(add(g), add(px * g), add(py * g)) for g in (to.x, to.y)]
+    pulled = [_shared(p, (beta_0, beta_1), add) for p in pull]
+    blended = [_shared(g, found.n[:2], add) for g in (to.q, *earned)]
+
+    def moved(k: int) -> list[jax.Array]:
+        x, y, (right, down) = t.x[(k + 1) % 3], t.y[(k + 1) % 3], (t.weight_x[k], t.weight_y[k])
+        return [right * (m[1] - x * m[0]) + down * (m[2] - y * m[0]) for m in moments]
+
+    return [[*(p[k] - m for p, m in zip(pulled, moved(k), strict=True)), *(b[k] for b in blended)] for k in range(3)]
+
+
+def _shared(g: jax.Array, weights: Sequence[jax.Array], add: Callable[[jax.Array], jax.Array]) -> Three:
+    """Sums of g times each of three weights, of which two are given and all add up to 1."""
+    first, second = (add(g * w) for w in weights)
+    return first, second, add(g) - first - second
 
 
 def dot(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> jax.Array:

@@ -7,7 +7,8 @@ get. Arrays of fragments are (S, N): S = P^2 pixels of a window, N windows of a 
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -18,33 +19,78 @@ from talkinghead_jax.ops.rasterizing import fragments, windows
 from talkinghead_jax.ops.rasterizing.settings import Settings
 
 T = TypeVar('T')
+FIELDS = len(fragments.Triangle._fields)
 
 
 class Form(NamedTuple):
     """How a platform likes it. Changes speed and memory only."""
 
     window: int  # P
-    chunk: int  # windows at a time
-    staged: bool  # XLA on a CPU fuses a function into each reader of its results, and computes it for each anew
+    part: int  # windows that are laid out at once
+    chunk: int  # windows that are drawn at once, a divisor of `part`
+    staged: bool  # a CPU: see `_stage`
+    drops: bool  # scatters leave out what is not drawn, for an atomic operation costs more than a test
     integers: bool  # a GPU has an atomic maximum for integers only
+    lanes: int  # rows of sums are padded to a multiple: a CPU adds 4 numbers as fast as 1
+
+
+class Part(NamedTuple):
+    """A part of the work list, laid out: M windows."""
+
+    table: jax.Array  # (7 + C, 3, M): the fields of a Triangle, then each attribute
+    rows: jax.Array  # (3, M) int32: the corners' rows in the flattened vertices
+    grid: jax.Array  # (4, M) int32: the triangle; first pixel in the flattened images; columns, rows left from it
 
 
 class Chunk(NamedTuple):
-    """A part of the work list, ready for `fragments`."""
+    """N windows of a part. What it derives is derived where it is used: a stage takes few operands."""
 
-    windows: windows.Windows
-    triangle: fragments.Triangle  # (1, N)
-    attributes: list[fragments.Three]  # (1, N)
-    x: jax.Array  # (S, 1) pixels, relative to the window's first
-    y: jax.Array
-    pixels: jax.Array  # (S, N) int32: index into the flattened images, or NOWHERE
+    settings: Settings
+    form: Form
+    part: Part
     stage: fragments.Stage
 
-    def cover(self, settings: Settings) -> tuple[fragments.Cover, jax.Array]:
-        """The chunk's fragments, and `pixels`, NOWHERE where there is none."""
-        found = fragments.cover(settings, self.triangle, self.x, self.y)
-        reached = found.reached & (self.pixels != windows.NOWHERE)
-        return found._replace(reached=reached), jnp.where(reached, self.pixels, windows.NOWHERE)
+    @property
+    def triangle(self) -> fragments.Triangle:
+        """Arrays (3, 1, N)."""
+        return fragments.Triangle(*self.part.table[:FIELDS, :, None])
+
+    @property
+    def attributes(self) -> list[jax.Array]:
+        """Arrays (3, 1, N)."""
+        return list(self.part.table[FIELDS:, :, None])
+
+    @property
+    def _slots(self) -> tuple[jax.Array, jax.Array]:
+        slot = jnp.arange(self.form.window ** 2, dtype=jnp.int32)[:, None]
+        return slot % self.form.window, slot // self.form.window
+
+    @property
+    def where(self) -> tuple[fragments.Triangle, jax.Array, jax.Array]:
+        """The triangle, and x and y (S, 1) of the pixels relative to the window's first."""
+        return self.triangle, *(x.astype(self.part.table.dtype) for x in self._slots)
+
+    @property
+    def drawn(self) -> jax.Array:
+        """Whether there is such a pixel: (S, N) bool."""
+        _, _, columns, rows = self.part.grid[:, None]
+        right, down = self._slots
+        return (right < columns) & (down < rows)
+
+    @property
+    def pixels(self) -> jax.Array:
+        """Index into the flattened images, 0 where not `drawn`: (S, N) int32."""
+        right, down = self._slots
+        return jnp.where(self.drawn, self.part.grid[1, None] + down * self.settings.size + right, 0)
+
+    def cover(self) -> tuple[fragments.Cover, jax.Array]:
+        """The fragments, and `pixels`."""
+        found = fragments.cover(self.settings, *self.where, self.drawn)
+        return found, self.pixels_of(found.logit > -jnp.inf)
+
+    def pixels_of(self, reached: jax.Array) -> jax.Array:
+        """`pixels`, for a scatter whose updates are nothing where not `reached`."""
+        return jnp.where(reached, self.pixels, windows.NOWHERE) if self.form.drops else self.pixels
 
 
 def forward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -64,25 +110,31 @@ def forward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Ar
     fold = each_chunk(settings, form, packed, triangles)
     empty = jnp.zeros(batch * settings.size ** 2, packed.dtype) + varying_zero(packed)
 
+    mode = 'drop' if form.drops else 'promise_in_bounds'
+
     def highest(peak: jax.Array, chunk: Chunk) -> jax.Array:
         def weigh() -> tuple[jax.Array, jax.Array]:
-            reached, weight = fragments.log_weights(settings, chunk.triangle, chunk.x, chunk.y)
-            return jnp.where(reached, chunk.pixels, windows.NOWHERE), weight
+            reached, weight = fragments.log_weights(settings, *chunk.where)
+            weight = jnp.where(reached & chunk.drawn, weight, -jnp.inf)
+            return chunk.pixels_of(reached & chunk.drawn), _as_integers(weight) if form.integers else weight
 
         pixels, weight = chunk.stage(weigh)
-        return peak.at[pixels].max(_as_integers(weight) if form.integers else weight, mode='drop')
+        return peak.at[pixels].max(weight, mode=mode)
 
     peak = empty + settings.background_log_weight
     peak = _as_floats(fold(highest, _as_integers(peak)), peak.dtype) if form.integers else fold(highest, peak)
 
     def add(sums: jax.Array, chunk: Chunk) -> jax.Array:
-        found, pixels = chunk.stage(lambda: chunk.cover(settings))
-        terms = fragments.terms(settings, chunk.triangle, found, chunk.attributes,
-                                peak.at[pixels].get(mode='clip'), chunk.stage)
-        return sums.at[pixels].add(jnp.stack(terms, axis=-1), mode='drop')
+        found, pixels = chunk.stage(chunk.cover)
+        top = peak.at[pixels].get(mode='clip' if form.drops else mode)
+        weight, z = chunk.stage(lambda: fragments.weigh(settings, chunk.triangle, found, top))
+        terms = chunk.stage(lambda: fragments.terms(found, chunk.attributes, weight, z))
+        terms += [jnp.zeros_like(weight)] * (sums.shape[-1] - width)
+        return sums.at[pixels].add(chunk.stage(lambda: jnp.stack(terms, axis=-1)), mode=mode)
 
-    sums = fold(add, empty[:, None] + jnp.zeros((1, width), packed.dtype))
-    return peak.reshape(batch, -1), sums.reshape(batch, -1, width)
+    lanes = math.ceil(width / form.lanes) * form.lanes
+    sums = fold(add, empty[:, None] + jnp.zeros((1, lanes), packed.dtype))
+    return peak.reshape(batch, -1), sums[:, :width].reshape(batch, -1, width)
 
 
 def backward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Array, pixels: jax.Array) -> jax.Array:
@@ -101,24 +153,49 @@ def backward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.A
     """
     width = packed.shape[-1]
     fold = each_chunk(settings, form, packed, triangles)
-    planes = jnp.moveaxis(pixels, 1, 0).reshape(width + 1, -1)
+    planes = list(jnp.moveaxis(pixels, 1, 0).reshape(width + 1, -1))
 
     def add(gradient: jax.Array, chunk: Chunk) -> jax.Array:
-        there = chunk.triangle, chunk.x, chunk.y
-        (found, pixels), place = chunk.stage(
-            lambda: (chunk.cover(settings), fragments.nearest_boundary(*there)[1]))
-        here = [plane.at[pixels].get(mode='clip') for plane in planes]
-        to = fragments.gradients(settings, *there, found, chunk.attributes, here, chunk.stage)
-        corners = fragments.corner_gradients(*there, found, place, to, here[:width - 3])
-        return _add_to_corners(gradient, chunk.windows, [[x.sum(0) for x in corner] for corner in corners])
+        (found, pixels), place = chunk.stage(lambda: (chunk.cover(), fragments.nearest_boundary(*chunk.where)[1]))
+        here = [plane.at[pixels].get(mode='clip' if form.drops else 'promise_in_bounds') for plane in planes]
+        to = fragments.gradients(settings, *chunk.where, found, chunk.attributes, here, chunk.stage)
+        corners = fragments.corner_gradients(*chunk.where, found, place, to, here[:width - 3],
+                                             lambda x: x.sum(0, keepdims=True), chunk.stage)
+        rows = jnp.stack([jnp.concatenate(corner).T for corner in corners])
+        return gradient.at[chunk.part.rows].add(rows, mode='promise_in_bounds')
 
     empty = jnp.zeros(packed.reshape(-1, width).shape, packed.dtype) + varying_zero(packed)
     return fold(add, empty).reshape(packed.shape)
 
 
-def _add_to_corners(gradient: jax.Array, chunk: windows.Windows, corners: Sequence[Sequence[jax.Array]]) -> jax.Array:
-    rows = jnp.stack([jnp.stack(corner, axis=-1) for corner in corners])
-    return gradient.at[chunk.rows].add(rows, mode='drop')
+def each_chunk(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Array) -> Callable[..., T]:
+    """A function `fold(add, carry)` that runs `carry = add(carry, chunk)` over the work list."""
+    plan = windows.plan(settings, form.window, packed, triangles)
+
+    def fold(add: Callable[[T, Chunk], T], carry: T) -> T:
+        def draw(step: jax.Array, carry: T) -> T:
+            part = _lay_out(settings, windows.take(form.window, form.part, plan, packed, triangles, step))
+            rest = jnp.minimum(plan.ends[-1] - step * form.part, form.part)
+
+            def body(group: jax.Array, carry: T) -> T:
+                stage = functools.partial(_stage, group < rest) if form.staged else lambda compute: compute()
+                chosen = stage(lambda: jax.tree.map(
+                    lambda x: lax.dynamic_slice_in_dim(x, group * form.chunk, form.chunk, axis=x.ndim - 1), part))
+                return add(carry, Chunk(settings, form, chosen, stage))
+
+            return lax.fori_loop(0, (rest + form.chunk - 1) // form.chunk, body, carry)
+
+        return lax.fori_loop(0, plan.parts(form.part), draw, carry)
+
+    return fold
+
+
+def _lay_out(settings: Settings, taken: windows.Windows) -> Part:
+    columns = jnp.moveaxis(taken.corners, -1, 0)
+    table = jnp.concatenate([jnp.stack(fragments.triangle(*columns[:3])), columns[3:]])
+    first = (taken.image * settings.size + taken.y) * settings.size + taken.x
+    grid = [taken.triangle, first, jnp.where(taken.real, settings.size - taken.x, 0), settings.size - taken.y]
+    return Part(table, taken.rows, jnp.stack(grid))
 
 
 def varying_zero(packed: jax.Array) -> jax.Array:
@@ -126,35 +203,13 @@ def varying_zero(packed: jax.Array) -> jax.Array:
     return 0 * packed[0, 0, 0]
 
 
-def each_chunk(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Array) -> Callable[..., T]:
-    """A function `fold(add, carry)` that runs `carry = add(carry, chunk)` over the work list."""
-    plan = windows.plan(settings, form.window, form.chunk, packed, triangles)
-
-    def fold(add: Callable[[T, Chunk], T], carry: T) -> T:
-        def body(step: jax.Array, carry: T) -> T:
-            stage = functools.partial(_stage, step < plan.chunks) if form.staged else lambda compute: compute()
-            taken = windows.take(form.window, form.chunk, plan, packed, triangles, step)
-            return add(carry, _prepare(settings, form, taken, stage))
-
-        return lax.fori_loop(0, plan.chunks, body, carry)
-
-    return fold
-
-
-def _prepare(settings: Settings, form: Form, taken: windows.Windows, stage: fragments.Stage) -> Chunk:
-    columns = jnp.split(taken.corners[:, None], taken.corners.shape[-1], axis=-1)
-    x, y, q, *attributes = [tuple(corner[..., 0] for corner in column) for column in columns]
-    slot = jnp.arange(form.window ** 2, dtype=jnp.int32)[:, None]
-    right, down = slot % form.window, slot // form.window
-    column, row = taken.x[None] + right, taken.y[None] + down
-    drawn = (column < settings.size) & (row < settings.size) & taken.real[None]
-    pixels = jnp.where(drawn, (taken.image[None] * settings.size + row) * settings.size + column, windows.NOWHERE)
-    return Chunk(taken, stage(lambda: fragments.triangle(x, y, q)), attributes, right.astype(taken.corners.dtype),
-                 down.astype(taken.corners.dtype), pixels, stage)
-
-
 def _stage(go: jax.Array, compute: Callable[[], T]) -> T:
-    """`compute()`, once for all its readers: XLA cannot fuse through a branch. `go` is always true."""
+    """`compute()` in a branch of its own; `go` is always true.
+
+    XLA on a CPU fuses a function into each reader of its results, and so computes it for each of them anew: it
+    cannot fuse through a branch. It also hands the operations of a long program from thread to thread, at more
+    than they cost here: a branch of few operations stays where it is.
+    """
     shapes = jax.eval_shape(compute)
     zero = jnp.where(go, 0, 0)  # varies over the mesh axes of the data, as both branches must in shard_map
     return lax.cond(go, compute, lambda: jax.tree.map(

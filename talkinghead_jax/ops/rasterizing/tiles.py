@@ -3,7 +3,7 @@
 A TPU computes densely and scatters slowly. So the windows of the work list are the image's tiles, the list is
 sorted by tile and padded so that each block of it belongs to one tile, and a block is one dense
 (triangles, pixels) computation whose sums are whole rows of the image. The exactness is `splat`'s: what does not
-fit one sorted list goes into the next round.
+fit one sorted list goes into the next.
 
 Arrays of fragments are (N, K, P): N blocks taken at once, K triangles of a block, P pixels of a tile.
 """
@@ -28,7 +28,7 @@ class Form(NamedTuple):
     side: int  # of a tile, px
     block: int  # K
     blocks: int  # N
-    chunk: int  # entries of the list that are sorted together, a multiple of K
+    part: int  # entries of the list that are sorted together, a multiple of K
 
     def tiles(self, settings: Settings) -> int:
         """Tiles along a side of the image."""
@@ -40,16 +40,15 @@ class Blocks(NamedTuple):
 
     tile: jax.Array  # (N,) int32 number of the tile in the batch; past the last one for padding
     rows: jax.Array  # (3, N, K) int32: the corners' rows in the flattened vertices
-    triangle: fragments.Triangle  # (N, K, 1)
-    attributes: list[fragments.Three]  # (N, K, 1)
+    triangle: fragments.Triangle  # (3, N, K, 1)
+    attributes: list[jax.Array]  # (3, N, K, 1)
     real: jax.Array  # (N, K, 1) bool
     x: jax.Array  # (1, 1, P) pixels, relative to the tile's first
     y: jax.Array
 
     def cover(self, settings: Settings) -> fragments.Cover:
         """Of the block's fragments; padding reaches nothing."""
-        found = fragments.cover(settings, self.triangle, self.x, self.y)
-        return found._replace(reached=found.reached & self.real)
+        return fragments.cover(settings, self.triangle, self.x, self.y, self.real)
 
 
 def forward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -68,7 +67,8 @@ def forward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Ar
 
     def add(sums: jax.Array, blocks: Blocks) -> jax.Array:
         top = peak.at[blocks.tile].get(mode='clip')[:, None]
-        terms = fragments.terms(settings, blocks.triangle, blocks.cover(settings), blocks.attributes, top, _plainly)
+        found = blocks.cover(settings)
+        terms = fragments.terms(found, blocks.attributes, *fragments.weigh(settings, blocks.triangle, found, top))
         return sums.at[blocks.tile].add(jnp.stack([term.sum(1) for term in terms], axis=1), mode='drop',
                                         indices_are_sorted=True)
 
@@ -88,8 +88,9 @@ def backward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.A
         found, place = blocks.cover(settings), fragments.nearest_boundary(*there)[1]
         here = list(jnp.moveaxis(image.at[blocks.tile].get(mode='clip'), 1, 0)[:, :, None])
         to = fragments.gradients(settings, *there, found, blocks.attributes, here, _plainly)
-        corners = fragments.corner_gradients(*there, found, place, to, here[:width - 3])
-        corners = jnp.stack([jnp.stack([x.sum(-1) for x in corner], axis=-1) for corner in corners])
+        corners = fragments.corner_gradients(*there, found, place, to, here[:width - 3],
+                                             lambda x: x.sum(-1, keepdims=True), _plainly)
+        corners = jnp.stack([jnp.concatenate(corner, axis=-1) for corner in corners])
         return gradient.at[blocks.rows].add(jnp.where(blocks.real[None], corners, 0), mode='drop')
 
     empty = jnp.zeros(packed.reshape(-1, width).shape, packed.dtype) + 0 * packed[0, 0, 0]
@@ -102,15 +103,15 @@ def _plainly(compute: Callable[[], T]) -> T:
 
 def _each_blocks(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Array) -> Callable[..., T]:
     """`fold(add, carry)`, which runs `carry = add(carry, blocks)` over the work list."""
-    plan = windows.plan(settings, form.side, form.chunk, packed, triangles, aligned=True)
+    plan = windows.plan(settings, form.side, packed, triangles, aligned=True)
     across = form.tiles(settings)
     tiles = len(packed) * across ** 2
 
     def fold(add: Callable[[T, Blocks], T], carry: T) -> T:
-        def round_(step: jax.Array, carry: T) -> T:
-            taken = windows.take(form.side, form.chunk, plan, packed, triangles, step)
+        def draw(step: jax.Array, carry: T) -> T:
+            taken = windows.take(form.side, form.part, plan, packed, triangles, step)
             tile = (taken.image * across + taken.y // form.side) * across + taken.x // form.side
-            tile, order = lax.sort([jnp.where(taken.real, tile, tiles), jnp.arange(form.chunk, dtype=jnp.int32)],
+            tile, order = lax.sort([jnp.where(taken.real, tile, tiles), jnp.arange(form.part, dtype=jnp.int32)],
                                    num_keys=1)
             start = jnp.searchsorted(tile, jnp.arange(tiles + 1, dtype=jnp.int32)).astype(jnp.int32)
             ends = jnp.cumsum((start[1:] - start[:-1] + form.block - 1) // form.block)  # of each tile's blocks
@@ -120,7 +121,7 @@ def _each_blocks(settings: Settings, form: Form, packed: jax.Array, triangles: j
 
             return lax.fori_loop(0, (ends[-1] + form.blocks - 1) // form.blocks, body, carry)
 
-        return lax.fori_loop(0, plan.chunks, round_, carry)
+        return lax.fori_loop(0, plan.parts(form.part), draw, carry)
 
     return fold
 
@@ -136,10 +137,10 @@ def _take(form: Form, taken: windows.Windows, order: jax.Array, start: jax.Array
     real = entry < start.at[tile + 1].get(mode='clip')[:, None]  # a tile past the last one has no entries
     window = order.at[jnp.where(real, entry, 0)].get(mode='clip')
     corners = jnp.where(real[None, :, :, None], taken.corners.at[:, window].get(mode='clip'), 0)
-    columns = [tuple(corners[k, :, :, channel, None] for k in range(3)) for channel in range(corners.shape[-1])]
+    columns = jnp.moveaxis(corners, -1, 0)[..., None]
     slot = jnp.arange(form.side ** 2, dtype=jnp.int32)[None, None]
-    return Blocks(tile, taken.rows.at[:, window].get(mode='clip'), fragments.triangle(*columns[:3]), columns[3:],
-                  real[:, :, None], (slot % form.side).astype(corners.dtype),
+    return Blocks(tile, taken.rows.at[:, window].get(mode='clip'), fragments.triangle(*columns[:3]),
+                  list(columns[3:]), real[:, :, None], (slot % form.side).astype(corners.dtype),
                   (slot // form.side).astype(corners.dtype))
 
 

@@ -22,14 +22,16 @@ MOST = 2 ** 31 - 2 ** 24  # windows in one list, which is numbered in int32
 class Plan(NamedTuple):
     """The list of windows of N = B F triangles."""
 
-    box: jax.Array  # (4, N) int32: first window of the triangle in the list, its first pixel x, y, windows a row
+    box: jax.Array  # (N, 4) int32: first window of the triangle in the list, its first pixel x, y, windows a row
     ends: jax.Array  # (N,) int32: one past its last window
-    owners: jax.Array  # (capacity,) int32: triangle of each of the first windows; the others are searched
-    chunks: jax.Array  # () int32
+
+    def parts(self, length: int) -> jax.Array:
+        """How many parts of `length` windows the list has: () int32."""
+        return (self.ends[-1] + length - 1) // length
 
 
 class Windows(NamedTuple):
-    """One chunk of N windows."""
+    """A part of the list: N windows."""
 
     rows: jax.Array  # (3, N) int32: the corners' rows in the flattened vertices
     corners: jax.Array  # (3, N, 3 + C): x, y relative to the window's first pixel, q, attributes
@@ -37,17 +39,15 @@ class Windows(NamedTuple):
     image: jax.Array  # (N,) int32: number in the batch
     x: jax.Array  # (N,) int32: the first pixel
     y: jax.Array
-    real: jax.Array  # (N,) bool: the last chunk is padded
+    real: jax.Array  # (N,) bool: the last part is padded
 
 
-def plan(settings: Settings, window: int, chunk: int, packed: jax.Array, triangles: jax.Array, *,
-         aligned: bool = False) -> Plan:
+def plan(settings: Settings, window: int, packed: jax.Array, triangles: jax.Array, *, aligned: bool = False) -> Plan:
     """Cut the dilated box of each triangle into windows and number them.
 
     Args:
       settings: of the call.
       window: P.
-      chunk: windows that are taken at once.
       packed: (B, V, 3 + C) x, y, q, attributes. x > FARTHEST says that the vertex cannot be drawn.
       triangles: (F, 3) int32.
       aligned: windows are tiles of the image, rather than beginning at the triangle's box.
@@ -70,30 +70,33 @@ def plan(settings: Settings, window: int, chunk: int, packed: jax.Array, triangl
     count = jnp.where(solid, across[0] * across[1], 0).reshape(-1)
     ends = jnp.cumsum(count)
     starts = ends - count
-    number = count.size
-    capacity = math.ceil(1.06 * number / chunk) * chunk
-    marks = jnp.zeros(capacity, jnp.int32).at[jnp.where(count > 0, starts, capacity)].max(
-        jnp.arange(number, dtype=jnp.int32), mode='drop')
-    box = jnp.stack([starts, first[0].reshape(-1), first[1].reshape(-1), jnp.maximum(across[0], 1).reshape(-1)])
-    return Plan(box, ends, lax.cummax(marks), (ends[-1] + chunk - 1) // chunk)
+    box = jnp.stack([starts, first[0].reshape(-1), first[1].reshape(-1), jnp.maximum(across[0], 1).reshape(-1)],
+                    axis=-1)
+    return Plan(box, ends)
 
 
-def take(window: int, chunk: int, plan: Plan, packed: jax.Array, triangles: jax.Array, step: jax.Array) -> Windows:
-    """Chunk number `step` of the list."""
+def take(window: int, length: int, plan: Plan, packed: jax.Array, triangles: jax.Array, step: jax.Array) -> Windows:
+    """Part number `step`, of `length` windows."""
     batch, vertices, width = packed.shape
     faces = len(triangles)
-    number = step * chunk + jnp.arange(chunk, dtype=jnp.int32)
-    # What does not fit the precomputed owners is searched: slower, as exact, and needed by large triangles only.
-    owner = lax.cond(
-        step < len(plan.owners) // chunk,
-        lambda: lax.dynamic_slice(plan.owners, [step * chunk], [chunk]),
-        lambda: jnp.searchsorted(plan.ends, number, side='right').astype(jnp.int32))
-    owner = jnp.minimum(owner, batch * faces - 1)
-    start, x, y, across = (row.at[owner].get(mode='clip') for row in plan.box)
+    number = step * length + jnp.arange(length, dtype=jnp.int32)
+    owner = _owners(plan, length, step)
+    start, x, y, across = plan.box.at[owner].get(mode='promise_in_bounds').T
     x, y = x + (number - start) % across * window, y + (number - start) // across * window
     image, triangle = owner // faces, owner % faces
-    rows = image[None] * vertices + triangles.T.at[:, triangle].get(mode='clip')
-    corners = packed.reshape(-1, width).at[rows].get(mode='clip')
+    rows = image[None] * vertices + triangles.at[triangle].get(mode='promise_in_bounds').T
+    rows = jnp.clip(rows, 0, batch * vertices - 1)
+    corners = packed.reshape(-1, width).at[rows].get(mode='promise_in_bounds')
     origin = jnp.stack([x, y, *[jnp.zeros_like(x)] * (width - 2)], axis=-1).astype(packed.dtype)
     real = number < plan.ends[-1]
     return Windows(rows, jnp.where(real[None, :, None], corners - origin[None], 0), triangle, image, x, y, real)
+
+
+def _owners(plan: Plan, length: int, step: jax.Array) -> jax.Array:
+    """The triangle of each window of a part: the last one whose run begins at it or before. (length,) int32."""
+    starts = plan.box[:, 0] - step * length
+    begins = (starts >= 0) & (starts < length) & (plan.ends > plan.box[:, 0])
+    numbers = jnp.arange(len(starts), dtype=jnp.int32)
+    before = jnp.searchsorted(plan.ends, step * length, side='right').astype(jnp.int32)
+    marks = jnp.zeros(length, jnp.int32).at[jnp.where(begins, starts, length)].max(numbers, mode='drop')
+    return jnp.minimum(lax.cummax(jnp.maximum(marks, before)), len(starts) - 1)

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import meshes, report, timing
-from talkinghead_jax.ops import soft_rasterizer
+from talkinghead_jax.ops import hard_rasterizer, soft_rasterizer
 
 SIZE = 256
 OURS, EAGER, COMPILED = 'ours', 'PyTorch eager', 'PyTorch compiled'
@@ -152,10 +152,7 @@ def sides(case: Case, peer: Torch) -> tuple[dict[str, Callable[[], object]], dic
 
 
 def _hard(inputs: tuple[jax.Array, ...]) -> dict[str, Callable[[], object]]:
-    """Our own z-buffer, where this version has one."""
-    if importlib.util.find_spec('talkinghead_jax.ops.hard_rasterizer') is None:
-        return {}
-    from talkinghead_jax.ops import hard_rasterizer
+    """Our own z-buffer."""
     draw = jax.jit(lambda *arrays: hard_rasterizer.rasterize(*arrays, SIZE))
     return {'our z-buffer': lambda: jax.block_until_ready(draw(*inputs))}
 

@@ -20,7 +20,7 @@ from talkinghead_jax.geometry import face, rigid
 from talkinghead_jax.ops.hard_rasterizer import vertex_visibility
 from talkinghead_jax.specs import CHUNK, CONTEXT, CROP_SIZE, FRAME_RATE
 
-VERSION = 1  # raise it when the same media would give another record
+VERSION = 2  # raise it when the same media would give another record
 MIN_FRAMES = FRAME_RATE  # one second
 MAX_MISSING = 0.5  # share of frames without a face
 MAX_LENGTH_DIFFERENCE = 0.5  # s, between picture and sound, that passes without a warning

@@ -14,7 +14,7 @@ from talkinghead_jax.specs import CONTEXT, FRAME_RATE, SPEC_VERSION
 
 __all__ = ['TRIANGLES', 'UV_MASK', 'UV_SIZE', 'make_clip', 'make_position_map']
 TRIANGLES = surface.TRIANGLES[:, ::-1]  # wound as `specs.METADATA` has it
-VERSION = 1  # of what these functions draw from a seed
+VERSION = 2  # of what these functions draw from a seed
 
 
 def make_clip(seed: int, speaker: int, clip: int, frames: int, size: int) -> dict[str, object]:

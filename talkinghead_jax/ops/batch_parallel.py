@@ -1,4 +1,4 @@
-"""Ops that take their batch example by example, run on each device for the examples that it holds.
+"""Ops that take their batch example by example: on each device for the examples that it holds, and under vmap.
 
 The compiler cannot split a gather or scatter that flattens the batch, nor a loop over it: given a batch spread over
 devices, it sends all of it to all of them, in every iteration (design, Sec. 3). `jax.shard_map` shows it one
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 BATCH_AXES = ('data', 'fsdp')  # the mesh's axes over which a batch is split, together
@@ -46,6 +47,31 @@ def per_shard(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> 
                              out_specs=split, axis_names=set(axes))(*arguments)
 
     return call
+
+
+def joins_the_batch(function: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:
+    """`function` with a rule for `jax.vmap`: the mapped axis and the batch become one, instead of a loop.
+
+    Args:
+      function: of arrays with the batch as their first axis, but for the first `shared` ones, which serve the
+        whole batch; every output has the batch first. Where a shared one is mapped, there is a loop after all.
+      shared: how many arguments have no batch.
+    """
+    folded = jax.custom_batching.custom_vmap(function)
+
+    @folded.def_vmap
+    def rule(size: int, mapped: list[bool], *arrays: jax.Array) -> tuple[Any, Any]:
+        full = [x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
+                for x, is_mapped in zip(arrays, mapped, strict=True)]
+        if any(mapped[:shared]):
+            results = jax.lax.map(lambda one: folded(*one), full)
+        else:
+            batch = full[-1].shape[1]
+            results = folded(*arrays[:shared], *(x.reshape(size * batch, *x.shape[2:]) for x in full[shared:]))
+            results = jax.tree.map(lambda x: x.reshape(size, batch, *x.shape[1:]), results)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return folded
 
 
 def _open_axes(mesh: AbstractMesh) -> tuple[str, ...]:

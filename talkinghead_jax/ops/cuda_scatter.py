@@ -1,6 +1,7 @@
 """The CUDA releases of jaxlib on which float scatters crawl."""
 
 import functools
+import re
 import warnings
 
 import jax
@@ -15,8 +16,10 @@ def warn_if_slow() -> None:
 
     Both custom ops add by scatters on a GPU. Reports speak of several hundred times the time under contention.
     """
-    version = tuple(int(part) for part in jaxlib.__version__.split('.')[:3])
-    if jax.default_backend() == 'gpu' and _is_cuda() and FIRST <= version <= LAST:
+    if jax.default_backend() != 'gpu' or not _is_cuda():
+        return
+    version = tuple(int(part) for part in re.findall(r'\d+', jaxlib.__version__)[:3])
+    if FIRST <= version <= LAST:
         warnings.warn(
             f'jaxlib {jaxlib.__version__} runs float scatter-adds on CUDA as compare-and-swap loops, which makes '
             'the soft rasterizer and the backward flow warp many times slower: use jaxlib 0.11.1 or later '

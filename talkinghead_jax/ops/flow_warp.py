@@ -7,12 +7,14 @@ four gathers and four scatter-adds (measured in reference/rasterizer.md, Sec. 6)
 The batch is flattened: on a sharded batch, call this inside `jax.shard_map` (design, Sec. 3).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from talkinghead_jax.ops import batch_parallel, cuda_scatter
 
 
 @jax.jit
@@ -41,27 +43,13 @@ def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
             raise ValueError(f'{name}: found {array.dtype}, want floating values')
     if not image.size:
         return image
+    cuda_scatter.warn_if_slow()
     if 1 in image.shape[1:3]:  # a cell needs two rows and two columns
         image = jnp.pad(image, [(0, 0), *((0, int(size == 1)) for size in image.shape[1:3]), (0, 0)], mode='edge')
     # Inside shard_map the two may vary over different mesh axes. Less a zero of the other's kind, both vary over all,
     # and JAX sums the gradient of what was shared.
     alike = (x - jnp.zeros_like(other, shape=(), dtype=x.dtype) for x, other in ((image, flow), (flow, image)))
     return _warp(*alike)
-
-
-def _folding_vmap(op: Callable[..., tuple[jax.Array, ...]]) -> Callable[..., tuple[jax.Array, ...]]:
-    """`op`, whose arrays all lead with B, under vmap: one call with the mapped axis folded into B."""
-    folded = jax.custom_batching.custom_vmap(op)
-
-    @folded.def_vmap
-    def _rule(size: int, mapped: list[bool], *arrays: jax.Array) -> tuple[tuple[jax.Array, ...], tuple[bool, ...]]:
-        full = [x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
-                for x, is_mapped in zip(arrays, mapped, strict=True)]
-        results = folded(*(x.reshape(size * x.shape[1], *x.shape[2:]) for x in full))
-        batch = full[0].shape[1]
-        return tuple(x.reshape(size, batch, *x.shape[1:]) for x in results), (True,) * len(results)
-
-    return folded
 
 
 class _Cells(NamedTuple):
@@ -112,7 +100,7 @@ def _slopes(corners: Sequence[jax.Array], cells: _Cells) -> jax.Array:
     return jnp.stack([jnp.where(cells.within_x, in_x, 0), jnp.where(cells.within_y, in_y, 0)], -1)
 
 
-@_folding_vmap
+@batch_parallel.joins_the_batch
 def _forward(image: jax.Array, flow: jax.Array) -> tuple[jax.Array]:
     cells = _cells(image, flow)
     _, (upper_left, upper_right, lower_left, lower_right) = _gather(image, cells)
@@ -123,7 +111,7 @@ def _forward(image: jax.Array, flow: jax.Array) -> tuple[jax.Array]:
     return (warped.astype(image.dtype).reshape(*flow.shape[:3], -1),)
 
 
-@_folding_vmap
+@batch_parallel.joins_the_batch
 def _backward(image: jax.Array, flow: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     wide = gradient.astype(jnp.result_type(gradient, flow, jnp.float32)).reshape(-1, image.shape[-1])
     g_image, g_flow = lax.platform_dependent(image, flow, wide, cpu=_scan_cells, default=_scatter_rows)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from talkinghead_jax.ops.rasterizing import fragments, splat, windows
-from talkinghead_jax.ops.rasterizing.settings import FAR, Settings, inverse_depth
+from talkinghead_jax.ops.rasterizing.settings import FAR, Settings
 
 WINDOW = 4  # px
 SLOTS = 2 ** 16  # fragments at a time
@@ -34,7 +34,8 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
     """Draw triangle meshes with a z-buffer: the limit of `soft_rasterizer.rasterize` for small sigma and gamma.
 
     Units and camera are those of `soft_rasterizer.rasterize`; triangles are two-sided; what lies outside near
-    .. far is not drawn. Among triangles at the same depth the one with the largest number is seen.
+    .. far is not drawn. Of triangles whose depths differ by less than 1e-5 of the depth (at least 1e-5 px), the one
+    with the largest number is seen. The work list is the CPU's on every platform: this is not for training.
     Differentiable in the attributes, and in the vertices but for which triangle is seen.
 
     Args:
@@ -48,20 +49,23 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
 
     Returns:
       A `Raster`.
-    """
-    batch = len(vertices)
-    settings = Settings.of(size, 1e-20, 1.0, far, 0.5, True)  # at cutoff 0.5 the reach is 0
-    if len(triangles) == 0 or batch == 0:
-        vertices, attributes = (jnp.pad(x, ((0, 0), (0, 1), (0, 0))) for x in (vertices, attributes))
-        triangles = jnp.zeros((1, 3), jnp.int32)
-    sane = (jnp.abs(vertices) <= windows.FARTHEST).all(-1, keepdims=True)
-    points = jnp.where(sane, vertices, 2 * windows.FARTHEST)
-    packed = jnp.concatenate([points[..., :2], inverse_depth(points[..., 2:], settings.eye)], axis=-1)
-    seen = lax.map(lambda one: _nearest(settings, one[None], triangles), lax.stop_gradient(packed))  # (B, H W)
 
-    def shade(points: jax.Array, values: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    Raises:
+      ValueError: a shape or type does not fit.
+    """
+    windows.check(vertices, triangles, attributes)
+    batch, channels = len(vertices), attributes.shape[-1]
+    settings = Settings.of(size, 1e-20, 1.0, far, 0.5, True)  # at cutoff 0.5 the reach is 0
+    packed, triangles = windows.pack(settings, vertices, triangles, attributes)
+    if batch == 0:
+        return Raster(jnp.zeros((0, size, size, channels), packed.dtype), jnp.zeros((0, size, size), packed.dtype),
+                      jnp.zeros((0, size, size), jnp.int32))
+    seen = lax.map(lambda one: _nearest(settings, one[None], triangles),
+                   lax.stop_gradient(packed[..., :3]))  # (B, H W)
+
+    def shade(points: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
         rows = triangles.at[seen].get(mode='clip')
-        corners = jnp.concatenate([points, values], axis=-1).at[rows].get(mode='clip')  # (H W, 3, 3 + C)
+        corners = points.at[rows].get(mode='clip')  # (H W, 3, 3 + C)
         drawn = seen >= 0
         corners = jnp.where(drawn[:, None, None], corners, 0)
         x, y, q = (corners[:, :, channel].T for channel in range(3))
@@ -70,7 +74,7 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
         image = (jnp.stack(n, axis=-1)[..., None] * corners[..., 3:]).sum(1)
         return jnp.where(drawn[:, None], image, background), fragments.depth(settings, n, q)[0]
 
-    image, depth = jax.vmap(shade)(packed, attributes, seen)
+    image, depth = jax.vmap(shade)(packed, seen)
     return Raster(*(x.reshape(batch, size, size, *x.shape[2:]) for x in (image, depth, seen)))
 
 
@@ -129,6 +133,7 @@ def vertex_visibility(vertices: jax.Array, triangles: jax.Array, size: int, tole
         corners = points.at[triangles].get(mode='clip')
         edges = corners[:, 1:] - corners[:, :1]
         area = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
+        area = jnp.where(jnp.isfinite(area), area, 0)  # such a triangle is left out
         sums = jnp.zeros((2, len(points)), points.dtype)
         sums = sums.at[:, triangles].add(jnp.broadcast_to(jnp.stack([area, jnp.abs(area)])[..., None],
                                                           (2, *triangles.shape)), mode='drop')

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from talkinghead_jax.ops import cuda_scatter
+from talkinghead_jax.ops import batch_parallel, cuda_scatter
 from talkinghead_jax.ops.rasterizing import splat, tiles, windows
-from talkinghead_jax.ops.rasterizing.settings import FAR, Settings, inverse_depth
+from talkinghead_jax.ops.rasterizing.settings import FAR, Settings
 
 Form = Literal['cpu', 'gpu', 'tpu']
 Background = float | tuple[float, ...]
@@ -52,22 +52,24 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
     256 px) and scales with `size`. So the same sigma and gamma give the same picture at every size: with the
     defaults D falls to the cutoff 1.23 crop px outside, and one crop px of depth is one e-fold of weight.
 
-    The batch is one list of work: on a batch that is sharded, call this inside `jax.shard_map` (design, Sec. 3).
-    Under `jax.vmap` the mapped axis joins the batch.
+    The batch is one list of work: where it is sharded, call this through `batch_parallel.per_shard` (design,
+    Sec. 3). Under `jax.vmap` the mapped axis joins the batch. All is computed in float32 at least. Options are
+    static. Attributes must be finite.
 
     Args:
       vertices: (B, V, 3) px of the size x size image: x right, y down, z towards the viewer, pixel centres at
         integers; z < 6000 size / 256. A triangle with a vertex that is not finite, or beyond 1e9, is left out.
-      triangles: (F, 3) int32 vertex numbers.
+      triangles: (F, 3) vertex numbers; one out of range means the nearest in range.
       attributes: (B, V, C) colour, or whatever shall be drawn.
       size: side of the image in px.
       sigma: softness of the edges, in SoftRas's squared normalised units.
       gamma: softness in depth.
       far: distance (px at 256 px) of the far plane.
-      background: value of the image where nothing is drawn; one for all channels or one each. Static.
+      background: value of the image where nothing is drawn; one for all channels or a tuple of one each.
       cutoff: SoftRas's dist_eps.
       grad: 'exact', the derivatives of these formulas; 'softras', those of the published kernel (commit b569bed),
-        which takes colour and depth as independent of where in the triangle the pixel lies.
+        which takes colour and depth as independent of where in the triangle the pixel lies, and alpha as independent
+        of fragments beyond near and far.
       form: algorithm of a platform; None is that of the platform that it is compiled for. Changes speed only.
       window: side of a work window in px ('tpu': of a tile); None guesses from the number of triangles. Changes
         speed only.
@@ -78,21 +80,18 @@ def rasterize(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, 
       given in `vertices`, 0 where nothing is drawn.
 
     Raises:
-      ValueError: a shape does not fit, or `grad` or `form` is unknown.
+      ValueError: a shape or type does not fit, an option is unknown, sigma or gamma is not positive, or cutoff is
+        not between 0 and 0.5.
     """
-    _check(vertices, triangles, attributes, grad, form)
+    _check(grad, form, background, attributes.shape[-1], sigma=sigma, gamma=gamma, cutoff=cutoff)
+    windows.check(vertices, triangles, attributes)
     cuda_scatter.warn_if_slow()
     batch, channels = len(vertices), attributes.shape[-1]
-    if batch == 0:
-        return jnp.zeros((0, size, size, channels)), jnp.zeros((0, size, size)), jnp.zeros((0, size, size))
     options = Options(Settings.of(size, sigma, gamma, far, cutoff, grad == 'exact'), background, form,
                       window, chunk)
-    sane = (jnp.abs(vertices) <= windows.FARTHEST).all(-1, keepdims=True)
-    points = jnp.where(sane, vertices, 2 * windows.FARTHEST)
-    packed = jnp.concatenate([points[..., :2], inverse_depth(points[..., 2:], options.settings.eye), attributes],
-                             axis=-1)
-    if len(triangles) == 0:
-        packed, triangles = jnp.pad(packed, ((0, 0), (0, 1), (0, 0))), jnp.zeros((1, 3), jnp.int32)
+    packed, triangles = windows.pack(options.settings, vertices, triangles, attributes)
+    if batch == 0:
+        return tuple(jnp.zeros((0, size, size, *rest), packed.dtype) for rest in ((channels,), (), ()))
     blend, alpha = _draw(options, packed, triangles)
     blend = blend.reshape(batch, size, size, channels + 1)
     return blend[..., :channels], alpha.reshape(batch, size, size), blend[..., channels]
@@ -108,18 +107,16 @@ class Options(NamedTuple):
     chunk: int | None
 
 
-def _check(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array, grad: str, form: str | None) -> None:
-    if vertices.ndim != 3 or vertices.shape[2] != 3:
-        raise ValueError(f'vertices: found shape {vertices.shape}, want (B, V, 3)')
-    if triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise ValueError(f'triangles: found shape {triangles.shape}, want (F, 3)')
-    if attributes.ndim != 3 or attributes.shape[:2] != vertices.shape[:2]:
-        raise ValueError(f'attributes: found shape {attributes.shape}, want ({vertices.shape[0]}, '
-                         f'{vertices.shape[1]}, C)')
+def _check(grad: str, form: str | None, background: Background, channels: int, **numbers: float) -> None:
     if grad not in ('exact', 'softras'):
         raise ValueError(f"grad: found {grad!r}, want 'exact' or 'softras'")
     if form not in (None, 'cpu', 'gpu', 'tpu'):
         raise ValueError(f"form: found {form!r}, want 'cpu', 'gpu', 'tpu' or None")
+    if isinstance(background, tuple) and len(background) != channels:
+        raise ValueError(f'background: found {len(background)} numbers, want one, or {channels}')
+    for name, value in numbers.items():
+        if not 0 < value < (0.5 if name == 'cutoff' else math.inf):
+            raise ValueError(f'{name}: found {value}, want more than 0{" and less than 0.5" * (name == "cutoff")}')
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -174,47 +171,37 @@ def _on_platform(options: Options, function: Callable, triangles: jax.Array, *ba
             return of(options.form)(triangles, *batched)
         return lax.platform_dependent(triangles, *batched, cpu=of('cpu'), tpu=of('tpu'), default=of('gpu'))
 
-    return _joins_the_batch(choose)(triangles, *batched)
-
-
-def _joins_the_batch(function: Callable) -> Callable:
-    """`function(shared, *batched)` with a rule for vmap: the mapped axis and the batch become one."""
-    mapped = jax.custom_batching.custom_vmap(function)
-
-    @mapped.def_vmap
-    def rule(axis_size: int, in_batched: list[bool], *arrays: jax.Array) -> tuple:
-        triangles, *batched = [x if is_mapped else jnp.broadcast_to(x, (axis_size, *x.shape))
-                               for x, is_mapped in zip(arrays, in_batched, strict=True)]
-        if in_batched[0]:
-            results = lax.map(lambda one: mapped(*one), (triangles, *batched))
-        else:
-            folded = mapped(arrays[0], *(x.reshape(-1, *x.shape[2:]) for x in batched))
-            results = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), folded)
-        return results, jax.tree.map(lambda _: True, results)
-
-    return mapped
+    return batch_parallel.joins_the_batch(choose, shared=1)(triangles, *batched)
 
 
 def _in_groups(function: Callable, images: int, batched: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """`function(*batched)` for at most so many images at a time."""
     batch = len(batched[0])
-    group = min(batch, images)
-    while batch % group:
-        group -= 1
-    if group == batch:
+    groups = math.ceil(batch / images)
+    if groups == 1:
         return function(*batched)
-    grouped = [x.reshape(batch // group, group, *x.shape[1:]) for x in batched]
-    return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), lax.map(lambda x: function(*x), grouped))
+    group = math.ceil(batch / groups)
+    margin = groups * group - batch  # of images whose vertices are all the same: they draw nothing
+    grouped = [jnp.pad(x, ((0, margin), *[(0, 0)] * (x.ndim - 1))).reshape(groups, group, *x.shape[1:])
+               for x in batched]
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:batch], lax.map(lambda x: function(*x), grouped))
 
 
 def _images(options: Options, form: Form, faces: int) -> int:
     """How many images a form takes at once: on a CPU, memory counts; elsewhere, the list is numbered in int32."""
-    most = faces * math.ceil(options.settings.size / _window(options, form, faces)) ** 2
-    return 1 if form == 'cpu' else max(1, windows.MOST // most)
+    return 1 if form == 'cpu' else max(1, windows.MOST // _most(options, _window(options, form, faces), faces))
+
+
+def _most(options: Options, window: int, faces: int) -> int:
+    """Windows of one image, if every triangle covers all of it."""
+    return faces * math.ceil(options.settings.size / window) ** 2
 
 
 def _window(options: Options, form: Form, faces: int) -> int:
-    return options.window or (TILE if form == 'tpu' else _guess_window(options.settings, faces))
+    window = options.window or (TILE if form == 'tpu' else _guess_window(options.settings, faces))
+    while _most(options, window, faces) > windows.MOST:  # the list of one image must have int32 numbers, too
+        window += 1
+    return window
 
 
 def _plan(options: Options, form: Form, images: int, faces: int) -> tuple:
@@ -225,9 +212,9 @@ def _plan(options: Options, form: Form, images: int, faces: int) -> tuple:
         return tiles, tiles.Form(window, BLOCK, BLOCKS, math.ceil(part / BLOCK) * BLOCK)
     most = math.ceil(1.06 * number)  # as many as a mesh of small triangles has
     if form == 'gpu':
-        part = min(options.chunk or GPU_SLOTS // window ** 2, most)
+        part = min(options.chunk or max(1, GPU_SLOTS // window ** 2), most)
         return splat, splat.Form(window, part, part, staged=False, drops=True, integers=True, lanes=1)
-    chunk = min(options.chunk or CPU_SLOTS // window ** 2, most)
+    chunk = min(options.chunk or max(1, CPU_SLOTS // window ** 2), most)
     part = math.ceil(min(most, CPU_PART) / chunk) * chunk
     return splat, splat.Form(window, part, chunk, staged=True, drops=False, integers=False, lanes=4)
 

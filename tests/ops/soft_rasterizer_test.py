@@ -20,6 +20,14 @@ FORMS = ('cpu', 'gpu', 'tpu')
 SETTINGS = ({'sigma': 1e-4, 'gamma': 1e-4}, {'sigma': 1e-2, 'gamma': 3e-3, 'background': 0.3})
 
 
+@pytest.fixture
+def quickly_compiled():
+    """For tests whose programs run once, in float64 or against loose bounds: no minutes for machine code."""
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)
+
+
 def weighted_sum(outputs):
     """A number that depends on every output."""
     rng = np.random.default_rng(5)
@@ -61,12 +69,9 @@ def assert_all_same(found, expected, tolerance):
 
 @pytest.mark.parametrize(('form', 'divisions', 'size', 'settings'), [
     ('cpu', 3, 64, {'sigma': 1e-4, 'gamma': 1e-3, 'background': 0.3}),
-    ('cpu', 2, 256, {'sigma': 1e-5, 'gamma': 1e-4}),
-    ('gpu', 3, 64, {'sigma': 1e-3, 'gamma': 1e-2}),
-    ('tpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'background': 0.3}),
-    ('tpu', 3, 60, {'sigma': 1e-3, 'gamma': 1e-3}),
-    ('tpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'far': 6010.0}),  # the far plane cuts the mesh
-    ('gpu', 2, 64, {'sigma': 1e-4, 'gamma': 1e-4, 'far': 100.0, 'grad': 'softras'}),
+    ('gpu', 2, 64, {'sigma': 1e-3, 'gamma': 1e-2, 'far': 100.0, 'grad': 'softras'}),
+    ('gpu', 3, 64, {'sigma': 1e-5, 'gamma': 1e-4}),
+    ('tpu', 2, 60, {'sigma': 1e-4, 'gamma': 1e-4, 'far': 6010.0, 'background': 0.3}),  # the far plane cuts the mesh
 ])
 def test_equals_all_pairs_in_image_and_gradients(form, divisions, size, settings):
     with jax.enable_x64(True):
@@ -77,7 +82,15 @@ def test_equals_all_pairs_in_image_and_gradients(form, divisions, size, settings
         assert_all_same(found, plain(vertices, attributes), 1e-10)
 
 
-@pytest.mark.parametrize('far', [10_000.0, 6010.0, 100.0])
+def test_equals_all_pairs_at_full_size():
+    """With the machine code that users run."""
+    with jax.enable_x64(True):
+        vertices, triangles, attributes = scene(2, batch=1, channels=3, size=256)
+        splat, plain = map(outputs_and_gradients, both(triangles, 256))
+        assert_all_same(splat(vertices, attributes), plain(vertices, attributes), 1e-10)
+
+
+@pytest.mark.parametrize('far', [10_000.0, 6010.0])
 def test_softras_is_the_published_kernel(far):
     """Image, alpha and gradients of a literal transcription, which also holds for the two-sided rule."""
     size, sigma, gamma = 64, 3e-5, 1e-4
@@ -107,11 +120,17 @@ def test_softras_gradients_lack_only_what_the_place_in_the_triangle_gives():
     assert np.linalg.norm((exact[0] - kernel[0])[..., :2]) > 0.1 * np.linalg.norm(exact[0][..., :2])
 
 
+@functools.cache
+def exact_icosphere():
+    with jax.enable_x64(True):
+        vertices, triangles, attributes = scene(3, batch=1, channels=3, size=64)
+        results = outputs_and_gradients(both(triangles, 64)[0])(vertices, attributes)
+        return (vertices, triangles, attributes), jax.tree.map(np.asarray, results)
+
+
 @pytest.mark.parametrize('form', FORMS)
 def test_float32_is_near_float64(form):
-    vertices, triangles, attributes = scene(3, batch=1, channels=3, size=64)
-    with jax.enable_x64(True):
-        exact = jax.tree.map(np.asarray, outputs_and_gradients(both(triangles, 64)[0])(vertices, attributes))
+    (vertices, triangles, attributes), exact = exact_icosphere()
     found = outputs_and_gradients(both(triangles, 64, form=form)[0])(
         vertices.astype(np.float32), attributes.astype(np.float32))
     for x, y in zip(found[0][:2], exact[0][:2], strict=True):
@@ -120,6 +139,7 @@ def test_float32_is_near_float64(form):
         assert np.linalg.norm(x - y) <= 5e-3 * np.linalg.norm(y)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize(('form', 'options'), [
     ('cpu', {'window': 5, 'chunk': 7}), ('cpu', {'window': 2}), ('gpu', {'window': 3, 'chunk': 64}),
     ('tpu', {'window': 4, 'chunk': 64}), ('tpu', {})])
@@ -158,6 +178,7 @@ def test_gradients_are_finite_differences():
 
 HARD_MESHES = {
     'huge': [[-1e7, -1e7, 0], [1e7, -1e7, 5], [3, 1e7, 2]],
+    'near': [[-9, -9, 10], [60, -9, 10], [10, 60, 10]],
     'off screen': [[-50, -50, 0], [-40, -50, 0], [-50, -40, 0]],
     'point': [[5, 5, 0], [5, 5, 0], [5, 5, 0]],
     'line': [[2, 2, 0], [8, 8, 1], [5, 5, 2]],
@@ -175,6 +196,7 @@ def compiled_pair(form):
     return outputs_and_gradients(splat), jax.jit(plain)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('name', HARD_MESHES)
 def test_hard_meshes_are_finite_and_equal_all_pairs(name, form):
@@ -184,7 +206,7 @@ def test_hard_meshes_are_finite_and_equal_all_pairs(name, form):
     with jax.debug_nans(name != 'not finite'):  # it looks at arguments, too
         found, gradients = splat(vertices, attributes)
     assert all(np.isfinite(x).all() for x in (*found, *gradients))
-    if name in ('huge', 'off screen', 'point', 'line', 'sliver', 'behind the eye', 'beyond far'):
+    if name in ('huge', 'near', 'off screen', 'point', 'line', 'sliver', 'behind the eye', 'beyond far'):
         assert_same(found, plain(vertices, attributes), 2e-3)
     if name in ('off screen', 'point', 'line', 'not finite'):
         assert (found[1] == 0).all(), 'left out'
@@ -241,15 +263,29 @@ def test_batch_is_a_loop():
         np.testing.assert_allclose(together[k], np.concatenate([x[k] for x in alone]), atol=2e-5)
 
 
-def test_groups_of_a_long_batch_are_the_batch(monkeypatch):
-    """The window list is numbered in int32; a longer one is taken in groups."""
-    vertices, triangles, attributes = scene(1, batch=4, dtype=np.float32)
-    together = soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE, form='gpu')
+@pytest.mark.parametrize('form', ['gpu', 'tpu'])
+def test_groups_of_a_long_batch_are_the_batch(monkeypatch, form):
+    """The window list is numbered in int32; a longer one is taken in groups, of which the last is padded."""
+    vertices, triangles, attributes = scene(1, batch=5, dtype=np.float32)
+    together = soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE, form=form)
+    sizes = []
+    forward = soft_rasterizer._forward
+    monkeypatch.setattr(soft_rasterizer, '_forward', lambda options, form, triangles, packed: (
+        sizes.append(len(packed)), forward(options, form, triangles, packed))[1])
     monkeypatch.setattr(windows, 'MOST', 2 * len(triangles) * 25)
-    grouped = soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE, form='gpu', window=4)
+    grouped = soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE, form=form, window=4)
+    assert set(sizes) == {2}
     assert_same(grouped, together, 2e-5)
 
 
+def test_a_list_too_long_for_its_numbers_gets_larger_windows(monkeypatch):
+    vertices, triangles, attributes = scene(1, batch=1, dtype=np.float32)
+    expected = soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE)
+    monkeypatch.setattr(windows, 'MOST', len(triangles) * 10)
+    assert_same(soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE, window=2, chunk=5), expected, 2e-5)
+
+
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize(('form', 'mapped'), [('cpu', 'attributes'), ('cpu', 'triangles'), ('tpu', 'attributes')])
 def test_vmap_is_a_loop(form, mapped):
     vertices, triangles, attributes = scene(1, batch=6, dtype=np.float32)
@@ -270,6 +306,7 @@ def test_vmap_is_a_loop(form, mapped):
     np.testing.assert_allclose(together, np.stack(one), atol=2e-4 * np.abs(one).max())
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize('form', FORMS)
 def test_sharded_batch_needs_no_collectives(form):
     vertices, triangles, attributes = scene(1, batch=8, channels=2, dtype=np.float32)
@@ -320,6 +357,7 @@ def test_memory_does_not_grow_with_triangles_times_pixels():
 
 @pytest.mark.parametrize(('version', 'platform', 'warns'), [
     ('0.10.1', 'cuda', False), ('0.10.2', 'cuda', True), ('0.11.0', 'cuda', True), ('0.11.1', 'cuda', False),
+    ('0.11.0rc1', 'cpu', False),
     ('0.11.0', 'rocm', False)])
 def test_slow_releases_for_cuda_are_named(monkeypatch, recwarn, version, platform, warns):
     monkeypatch.setattr(cuda_scatter.jaxlib, '__version__', version)
@@ -334,6 +372,28 @@ def test_wrong_shapes_are_named():
     vertices, triangles, attributes = scene(1)
     with pytest.raises(ValueError, match=r'attributes: found shape .* want \(2, 42, C\)'):
         soft_rasterizer.rasterize(vertices, triangles, attributes[:1], SIZE)
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    ({'grad': 'none'}, 'grad: found'), ({'form': 'npu'}, 'form: found'), ({'sigma': 0.0}, 'sigma: found 0.0'),
+    ({'gamma': -1.0}, 'gamma: found'), ({'cutoff': 0.7}, 'cutoff: found 0.7, want more than 0 and less than 0.5'),
+    ({'background': (0.0, 1.0)}, 'background: found 2 numbers, want one, or 4')])
+def test_wrong_options_are_named(options, words):
+    vertices, triangles, attributes = scene(1)
+    with pytest.raises(ValueError, match=words):
+        soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE, **options)
+
+
+def test_types_are_promoted_and_numbers_out_of_range_stay_in_their_image():
+    vertices, triangles, attributes = scene(1, dtype=np.float32)
+    half = soft_rasterizer.rasterize(vertices, triangles, attributes.astype(jnp.bfloat16), SIZE)
+    assert all(x.dtype == np.float32 and np.isfinite(x).all() for x in half)
+    broken = np.concatenate([triangles, [[0, 1, -1]]])
+    other = attributes.copy()
+    other[0] += 1
+    first, second = (soft_rasterizer.rasterize(vertices, broken, a, SIZE, form='tpu')[0][1]
+                     for a in (attributes, other))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_jit_is_no_jit():

@@ -178,7 +178,7 @@ def each_chunk(settings: Settings, form: Form, packed: jax.Array, triangles: jax
             rest = jnp.minimum(plan.ends[-1] - step * form.part, form.part)
 
             def body(group: jax.Array, carry: T) -> T:
-                stage = functools.partial(_stage, group < rest) if form.staged else lambda compute: compute()
+                stage = functools.partial(_stage, group < rest) if form.staged else plainly
                 chosen = stage(lambda: jax.tree.map(
                     lambda x: lax.dynamic_slice_in_dim(x, group * form.chunk, form.chunk, axis=x.ndim - 1), part))
                 return add(carry, Chunk(settings, form, chosen, stage))
@@ -201,6 +201,11 @@ def _lay_out(settings: Settings, taken: windows.Windows) -> Part:
 def varying_zero(packed: jax.Array) -> jax.Array:
     """A 0 that varies over the same mesh axes as `packed`, as the first value of a loop must in shard_map."""
     return 0 * packed[0, 0, 0]
+
+
+def plainly(compute: Callable[[], T]) -> T:
+    """A stage that is none."""
+    return compute()
 
 
 def _stage(go: jax.Array, compute: Callable[[], T]) -> T:

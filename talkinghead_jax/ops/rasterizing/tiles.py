@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from talkinghead_jax.ops.rasterizing import fragments, windows
+from talkinghead_jax.ops.rasterizing import fragments, splat, windows
 from talkinghead_jax.ops.rasterizing.settings import Settings
 
 T = TypeVar('T')
@@ -56,7 +56,7 @@ def forward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Ar
     batch, _, width = packed.shape
     tiles, pixels = batch * form.tiles(settings) ** 2, form.side ** 2
     fold = _each_blocks(settings, form, packed, triangles)
-    zero = 0 * packed[0, 0, 0]
+    zero = splat.varying_zero(packed)
 
     def highest(peak: jax.Array, blocks: Blocks) -> jax.Array:
         reached, weight = fragments.log_weights(settings, blocks.triangle, blocks.x, blocks.y)
@@ -87,18 +87,14 @@ def backward(settings: Settings, form: Form, packed: jax.Array, triangles: jax.A
         there = blocks.triangle, blocks.x, blocks.y
         found, place = blocks.cover(settings), fragments.nearest_boundary(*there)[1]
         here = list(jnp.moveaxis(image.at[blocks.tile].get(mode='clip'), 1, 0)[:, :, None])
-        to = fragments.gradients(settings, *there, found, blocks.attributes, here, _plainly)
+        to = fragments.gradients(settings, *there, found, blocks.attributes, here, splat.plainly)
         corners = fragments.corner_gradients(*there, found, place, to, here[:width - 3],
-                                             lambda x: x.sum(-1, keepdims=True), _plainly)
+                                             lambda x: x.sum(-1, keepdims=True), splat.plainly)
         corners = jnp.stack([jnp.concatenate(corner, axis=-1) for corner in corners])
         return gradient.at[blocks.rows].add(jnp.where(blocks.real[None], corners, 0), mode='drop')
 
-    empty = jnp.zeros(packed.reshape(-1, width).shape, packed.dtype) + 0 * packed[0, 0, 0]
+    empty = jnp.zeros(packed.reshape(-1, width).shape, packed.dtype) + splat.varying_zero(packed)
     return fold(add, empty).reshape(packed.shape)
-
-
-def _plainly(compute: Callable[[], T]) -> T:
-    return compute()
 
 
 def _each_blocks(settings: Settings, form: Form, packed: jax.Array, triangles: jax.Array) -> Callable[..., T]:
@@ -145,12 +141,15 @@ def _take(form: Form, taken: windows.Windows, order: jax.Array, start: jax.Array
 
 
 def _tile(settings: Settings, form: Form, image: jax.Array) -> jax.Array:
-    """(B, C, H W) -> (tiles, C, P)."""
+    """The C = `pixels` of `splat.backward`: (B, C, H W) -> (tiles, C, P)."""
     batch, channels, _ = image.shape
     across, side = form.tiles(settings), form.side
     margin = across * side - settings.size
-    image = jnp.pad(image.reshape(batch, channels, settings.size, settings.size),
-                    ((0, 0), (0, 0), (0, margin), (0, margin)))
+    image = image.reshape(batch, channels, settings.size, settings.size)
+    edges = (0, 0), (0, 0), (0, margin), (0, margin)
+    # No fragment weighs anything beside an endless sum of weights: the last channel is its logarithm.
+    image = jnp.concatenate([jnp.pad(image[:, :-1], edges), jnp.pad(image[:, -1:], edges, constant_values=jnp.inf)],
+                            axis=1)
     image = image.reshape(batch, channels, across, side, across, side)
     return image.transpose(0, 2, 4, 1, 3, 5).reshape(batch * across ** 2, channels, side ** 2)
 

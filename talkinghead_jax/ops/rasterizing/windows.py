@@ -12,11 +12,41 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from talkinghead_jax.ops.rasterizing import settings as settings_
 from talkinghead_jax.ops.rasterizing.settings import Settings
 
 FARTHEST = 1e9  # px: triangles with a vertex beyond it (or not finite) are left out
 NOWHERE = 2 ** 31 - 1  # index of no pixel: scatters drop it
 MOST = 2 ** 31 - 2 ** 24  # windows in one list, which is numbered in int32
+
+
+def check(vertices: jax.Array, triangles: jax.Array, attributes: jax.Array) -> None:
+    """Raise ValueError unless the shapes and types fit each other."""
+    if vertices.ndim != 3 or vertices.shape[2] != 3:
+        raise ValueError(f'vertices: found shape {vertices.shape}, want (B, V, 3)')
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or not jnp.issubdtype(triangles.dtype, jnp.integer):
+        raise ValueError(f'triangles: found shape {triangles.shape} of {triangles.dtype}, want (F, 3) integers')
+    if attributes.ndim != 3 or attributes.shape[:2] != vertices.shape[:2]:
+        raise ValueError(f'attributes: found shape {attributes.shape}, want ({vertices.shape[0]}, '
+                         f'{vertices.shape[1]}, C)')
+    if len(triangles) and not vertices.shape[1]:
+        raise ValueError(f'vertices: found none, want those that {len(triangles)} triangles name')
+
+
+def pack(settings: Settings, vertices: jax.Array, triangles: jax.Array, attributes: jax.Array,
+         ) -> tuple[jax.Array, jax.Array]:
+    """What the forms take: (B, V, 3 + C) x, y, q, attributes, in float32 at least, and triangles (F, 3), F > 0."""
+    dtype = jnp.promote_types(jnp.result_type(vertices, attributes), jnp.float32)
+    vertices, attributes, triangles = vertices.astype(dtype), attributes.astype(dtype), triangles.astype(jnp.int32)
+    if len(triangles) == 0:
+        vertices, attributes = (jnp.pad(x, ((0, 0), (0, 1), (0, 0))) for x in (vertices, attributes))
+        triangles = jnp.zeros((1, 3), jnp.int32)
+    sane = (jnp.abs(vertices) <= FARTHEST).all(-1, keepdims=True)
+    points = jnp.where(sane, vertices, 2 * FARTHEST)
+    q = settings_.inverse_depth(points[..., 2:], settings.eye)
+    # In shard_map, loops must vary over the mesh axes of all that they read: packed gets those of the triangles.
+    packed = jnp.concatenate([points[..., :2], q, attributes], axis=-1) + (0 * triangles[0, 0]).astype(dtype)
+    return packed, jnp.clip(triangles, 0, vertices.shape[1] - 1)
 
 
 class Plan(NamedTuple):
@@ -77,7 +107,7 @@ def plan(settings: Settings, window: int, packed: jax.Array, triangles: jax.Arra
 
 def take(window: int, length: int, plan: Plan, packed: jax.Array, triangles: jax.Array, step: jax.Array) -> Windows:
     """Part number `step`, of `length` windows."""
-    batch, vertices, width = packed.shape
+    _, vertices, width = packed.shape
     faces = len(triangles)
     number = step * length + jnp.arange(length, dtype=jnp.int32)
     owner = _owners(plan, length, step)
@@ -85,7 +115,6 @@ def take(window: int, length: int, plan: Plan, packed: jax.Array, triangles: jax
     x, y = x + (number - start) % across * window, y + (number - start) // across * window
     image, triangle = owner // faces, owner % faces
     rows = image[None] * vertices + triangles.at[triangle].get(mode='promise_in_bounds').T
-    rows = jnp.clip(rows, 0, batch * vertices - 1)
     corners = packed.reshape(-1, width).at[rows].get(mode='promise_in_bounds')
     origin = jnp.stack([x, y, *[jnp.zeros_like(x)] * (width - 2)], axis=-1).astype(packed.dtype)
     real = number < plan.ends[-1]

@@ -4,7 +4,7 @@ A pixel samples inside one cell of 2 x 2 pixels. The forward pass gathers the ce
 backward pass on a CPU is one scan over the pixels, which reads and adds to a whole cell at a time; elsewhere it is
 four gathers and four scatter-adds (measured in reference/rasterizer.md, Sec. 6).
 
-The batch is flattened: on a sharded batch, call this inside `jax.shard_map` (design, Sec. 3).
+The batch is flattened: where it is sharded, call this through `batch_parallel.per_shard` (design, Sec. 3).
 """
 
 from collections.abc import Sequence

@@ -198,8 +198,9 @@ def gates(measured: list[tuple[str, dict[str, list[timing.Sample]]]], memory: di
 
     wall = {name: timing.ratio(samples, OURS, EAGER, 'wall') for name, samples in measured}
     cpu = {name: timing.ratio(samples, OURS, COMPILED, 'cpu') for name, samples in measured}
-    lines = [line("wall time, of eager PyTorch's", wall, WALL_GATE, ''),
-             line("CPU time, of compiled PyTorch's", cpu, CPU_GATE, '')]
+    lines = [line("wall time, of eager PyTorch's", wall, WALL_GATE, '')]
+    if jax.default_backend() == 'cpu':
+        lines.append(line("CPU time, of compiled PyTorch's", cpu, CPU_GATE, ''))
     if memory:
         lines.append(line('XLA temporary memory at batch 8', {k: v / 1e6 for k, v in memory.items()}, MEMORY_GATE,
                           ' MB'))
@@ -257,7 +258,8 @@ def main() -> int:
     text = measure(faces, [1] if arguments.quick else [1, 8], arguments.rounds)
     if not arguments.quick:
         cores = len(os.sched_getaffinity(0))
-        report.write_section(f'Soft rasterizer, {cores} core{"s" * (cores > 1)}', text)
+        where = f'{cores} core{"s" * (cores > 1)}' if jax.default_backend() == 'cpu' else report.device()
+        report.write_section(f'Soft rasterizer, {where}', text)
     return 0
 
 

@@ -9,7 +9,6 @@ docs/performance.md. Exit code 1: the two do not agree; 2: PyTorch is absent or 
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 
@@ -19,7 +18,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 import jax
 import numpy as np
 
-from benchmarks import report, timing
+from benchmarks import peers, report, timing
 from talkinghead_jax.ops import flow_warp
 
 SIZE, FLOW = 256, 3.0  # px: of the image; deviation of the flow
@@ -154,15 +153,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rounds', type=int, default=9)
     arguments = parser.parse_args()
-    if importlib.util.find_spec('torch') is None:
-        print("benchmarks.flow_warp: PyTorch is absent; `make bench` installs it, or pip install '.[bench]'",
-              file=sys.stderr)
+    absent = peers.absent()
+    if absent:
+        print(f'benchmarks.flow_warp: {absent}', file=sys.stderr)
         return 2
     import torch
-    if jax.default_backend() != 'cpu' and not torch.cuda.is_available():
-        print(f'benchmarks.flow_warp: JAX computes on {jax.devices()[0].device_kind}, PyTorch found no GPU; install '
-              "PyTorch's CUDA build, or set JAX_PLATFORMS=cpu", file=sys.stderr)
-        return 2
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     sentence = disagreement()
     if sentence:

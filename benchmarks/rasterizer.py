@@ -11,7 +11,6 @@ cores; with --quick (one mesh, batch 1) it is printed only. Exit code 1: the two
 
 import argparse
 import functools
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -24,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import meshes, report, timing
+from benchmarks import meshes, peers, report, timing
 from talkinghead_jax.ops import hard_rasterizer, soft_rasterizer
 
 SIZE = 256
@@ -238,15 +237,11 @@ def main() -> int:
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--quick', action='store_true', help='one mesh, batch 1, nothing written')
     arguments = parser.parse_args()
-    if importlib.util.find_spec('torch') is None:
-        print("benchmarks.rasterizer: PyTorch is absent; `make bench` installs it, or pip install '.[bench]'",
-              file=sys.stderr)
+    absent = peers.absent()
+    if absent:
+        print(f'benchmarks.rasterizer: {absent}', file=sys.stderr)
         return 2
     import torch
-    if jax.default_backend() != 'cpu' and not torch.cuda.is_available():
-        print(f'benchmarks.rasterizer: JAX computes on {jax.devices()[0].device_kind}, PyTorch found no GPU; install '
-              "PyTorch's CUDA build, or set JAX_PLATFORMS=cpu", file=sys.stderr)
-        return 2
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     faces = [mesh for mesh in (meshes.synthetic_face(), meshes.prnet_face()) if mesh is not None]
     faces = faces[:1] if arguments.quick else faces

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from talkinghead_jax.ops.rasterizing import settings as settings_
-from talkinghead_jax.ops.rasterizing.settings import Settings
+from talkinghead_jax.ops.rasterizing.settings import Settings, inverse_depth
 
 FARTHEST = 1e9  # px: triangles with a vertex beyond it (or not finite) are left out
 NOWHERE = 2 ** 31 - 1  # index of no pixel: scatters drop it
@@ -43,7 +42,7 @@ def pack(settings: Settings, vertices: jax.Array, triangles: jax.Array, attribut
         triangles = jnp.zeros((1, 3), jnp.int32)
     sane = (jnp.abs(vertices) <= FARTHEST).all(-1, keepdims=True)
     points = jnp.where(sane, vertices, 2 * FARTHEST)
-    q = settings_.inverse_depth(points[..., 2:], settings.eye)
+    q = inverse_depth(points[..., 2:], settings.eye)
     # In shard_map, loops must vary over the mesh axes of all that they read: packed gets those of the triangles.
     packed = jnp.concatenate([points[..., :2], q, attributes], axis=-1) + (0 * triangles[0, 0]).astype(dtype)
     return packed, jnp.clip(triangles, 0, vertices.shape[1] - 1)

@@ -15,7 +15,7 @@ BATCH = 16
 FEATURES = 8
 SPEC = {'x': jax.ShapeDtypeStruct((BATCH, FEATURES), 'float32'), 'mask': jax.ShapeDtypeStruct((BATCH,), 'bool')}
 FROZEN = {'pca_mean': np.arange(68 * 3, dtype=np.float32).reshape(68, 3) / 68,
-          'network': np.full((FEATURES,), 0.5, np.float32)}  # a published network: not the dataset's
+          'network': {'layer': {'bias': np.full((FEATURES,), 0.5, np.float32)}}}  # published: not the dataset's
 
 
 def config(**stage) -> ConfigDict:
@@ -46,7 +46,7 @@ def regression(tx: optax.GradientTransformation | None = None, nan_at: int = -1)
     def losses(params, model_state, frozen, batch, keys):
         noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(randomness.stream(keys, 'noise'))
         y = (batch['x'] + 0.1 * noise) @ params['net']['kernel'] + params['net']['bias'][None]
-        wanted = jnp.sum(batch['x'] * frozen['network'][None], axis=-1, keepdims=True)
+        wanted = jnp.sum(batch['x'] * frozen['network']['layer']['bias'][None], axis=-1, keepdims=True)
         l2 = jnp.mean(jnp.square(y - wanted))
         count = model_state['net']['count']
         l2 = jnp.where(count == nan_at, jnp.nan, l2)
@@ -70,7 +70,8 @@ def gan(tx: optax.GradientTransformation | None = None) -> Stage:
 
         def score(x):
             return (x - model_state['disc']['mean'][None]) @ params['disc']['kernel']
-        gen = jnp.mean(jnp.square(score(fake) - 1)) + jnp.mean(jnp.square(fake - frozen['network'][None]))
+        centre = frozen['network']['layer']['bias'][None]
+        gen = jnp.mean(jnp.square(score(fake) - 1)) + jnp.mean(jnp.square(fake - centre))
         disc = jnp.mean(jnp.square(score(batch['x']) - 1)) + jnp.mean(jnp.square(score(fake)))
         return {'gen': gen, 'disc': disc}, ({'gen': {}, 'disc': {'mean': mean}}, {'fake_mean': jnp.mean(fake)})
 

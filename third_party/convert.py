@@ -1,0 +1,95 @@
+"""Published weight files into the arrays that this program reads: checked, renamed, written to the assets."""
+
+import dataclasses
+import hashlib
+import importlib
+import os
+import pathlib
+import types
+
+from third_party import assets, torch_file
+
+# Each is a package with `convert.py`: PUBLISHED, wanted(name) and convert(tensors) -> params.
+NETWORKS = ('vgg19',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Where a network's weights come from.
+
+    Attributes:
+      file: the published name.
+      sha256: of that file, or the digits of it that are published.
+      origin: where a person finds it.
+    """
+
+    file: str
+    sha256: str
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """What a conversion did: the file it wrote, and one sentence on the checksum."""
+
+    path: pathlib.Path
+    verdict: str
+
+
+def published(network: str) -> Published:
+    """What is known of the published file of `network`, one of `NETWORKS`.
+
+    Raises:
+      ValueError: no network has that name.
+    """
+    return _package(network).PUBLISHED
+
+
+def convert(network: str, path: str | os.PathLike) -> Converted:
+    """Convert a published weight file and write it to `assets.folders()[0]`.
+
+    Args:
+      network: one of `NETWORKS`.
+      path: the published file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: no network has that name; the file bears the published name but not its checksum; it is no
+        weight file; or its tensors are not those of the network.
+      OSError: the result cannot be written.
+    """
+    package = _package(network)
+    path, of = pathlib.Path(path), package.PUBLISHED
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such file; want {of.file} from {of.origin}')
+    with open(path, 'rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    verdict = _verdict(path, digest, of)
+    try:
+        params = package.convert(torch_file.read(path, package.wanted))
+    except KeyError as error:
+        raise ValueError(f'{path} holds no tensor {error}; want the tensors of {of.file}') from error
+    return Converted(assets.save(network, params, digest), verdict)
+
+
+def instructions(network: str) -> str:
+    """One sentence that tells a person how to come by the weights of `network`."""
+    of = published(network)
+    return (f'get {of.file} from {of.origin}, then run '
+            f'launch.py --mode=convert --network={network} --input={of.file}')
+
+
+def _package(network: str) -> types.ModuleType:
+    if network not in NETWORKS:
+        raise ValueError(f'--network={network}: unknown; want one of {", ".join(NETWORKS)}')
+    return importlib.import_module(f'third_party.{network}.convert')
+
+
+def _verdict(path: pathlib.Path, digest: str, of: Published) -> str:
+    if digest.startswith(of.sha256):
+        return f'sha256 {digest}, as published'
+    if path.name == of.file:
+        raise ValueError(f'{path} is damaged: its sha256 is {digest}, that of the published {of.file} begins with '
+                         f'{of.sha256}; get it again from {of.origin}')
+    return (f'sha256 {digest}, not that of the published {of.file}, which begins with {of.sha256}: '
+            'the right tensors, but from elsewhere')

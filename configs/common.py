@@ -7,6 +7,7 @@ A config is an `ml_collections.ConfigDict`. `config.stages` lists what `--mode=t
 from ml_collections import ConfigDict
 
 STAGES = ('unprojection', 'expression', 'head_motion', 'generator')
+ABLATIONS = ('no_3d', 'no_hybrid', 'no_warp', 'matting')  # of the generator (paper, Fig. 10a)
 
 
 def base(name: str) -> ConfigDict:
@@ -26,11 +27,32 @@ def base(name: str) -> ConfigDict:
     })
     config.log = ConfigDict({'every_steps': 100, 'checkpoint_every_steps': 1000, 'keep': 3})
     config.parallel = ConfigDict({'mode': 'sharded', 'fsdp': 1})
+    config.study = ConfigDict({  # of --mode=study
+        'variants': ('', *ABLATIONS),  # '' is the full model
+        'seeds': (0, 1, 2),  # of initial weights and draws; the data come in the order of config.seed
+        'steps': 0,  # of the generator, in each run; 0 means generator.steps
+    })
+    config.finetune = finetune()
     config.expression = expression()
     config.head_motion = head_motion()
     config.unprojection = unprojection()
     config.generator = generator()
     return config
+
+
+def select(config: ConfigDict, argument: str) -> None:
+    """Restrict `config` to what `argument`, STAGE[,ablation=NAME], asks for; ValueError where it is unknown."""
+    stage, *options = argument.split(',')
+    if stage not in STAGES:
+        raise ValueError(f'unknown stage {stage!r}; stages are {", ".join(STAGES)}')
+    config.stages = (stage,)
+    for option in options:
+        name, _, value = option.partition('=')
+        if (stage, name) != ('generator', 'ablation'):
+            raise ValueError(f'unknown option {option!r} of stage {stage}; the only one is generator,ablation=NAME')
+        if value not in ABLATIONS:
+            raise ValueError(f'unknown ablation {value!r}; ablations are {", ".join(ABLATIONS)}')
+        config.generator.model.ablation = value
 
 
 def expression() -> ConfigDict:
@@ -95,13 +117,14 @@ def generator() -> ConfigDict:
             'ablation': '',  # no_3d, no_hybrid, no_warp or matting (Fig. 10a)
             'blank_expression_regions': True,  # else the mouth of the matched reference is copied
             'literal_matcher': False,  # Eq. 2 on raw h instead of h over the dataset's deviation
+            'remat': '',  # gradient checkpointing: 'light' or 'full' cost time and save memory (nn/remat.py)
         },
         'losses': {  # a weight of 0 skips the cost
             'adversarial': {'weight': 1.0},
             'feature_matching': {'weight': 10.0},
             'perceptual': {'weight': 10.0},
-            'flow': {'weight': 10.0},
-            'reconstruction': {'weight': 0.0, 'ssim_share': 0.0},
+            'flow': {'weight': 10.0, 'warp': 1.0},  # L1 of warped images against flows in px of the image
+            'reconstruction': {'weight': 0.0, 'ssim_share': 0.0, 'expression': 0.0},  # extra L1 in eye, mouth boxes
         },
         'data': {
             'references': 8,
@@ -109,4 +132,13 @@ def generator() -> ConfigDict:
             'flip': True,
             'jitter': 0.05,  # share of the colours' range; 0 is off
         },
+    })
+
+
+def finetune() -> ConfigDict:
+    """What differs from `generator` while it is adapted to one clip (--finetune_steps), in the same tree."""
+    return ConfigDict({
+        'batch_size': 2,
+        'worse_match_probability': 0.25,
+        'data': {'gap': 8},  # frames between target and references, which then come from the whole clip
     })

@@ -34,12 +34,11 @@ def feature_matching(real_features: Sequence[Sequence[jax.Array]],
       fake_features: same.
 
     Returns:
-      (B,) float32: mean over a layer, sum over layers, mean over scales.
+      (B,) float32: mean over a layer, sum over layers and scales.
     """
-    total = sum(_mean(jnp.abs(jax.lax.stop_gradient(real) - fake))
-                for reals, fakes in zip(real_features, fake_features, strict=True)
-                for real, fake in zip(reals, fakes, strict=True))
-    return total / len(real_features)
+    return sum(_mean(jnp.abs(jax.lax.stop_gradient(real) - fake))
+               for reals, fakes in zip(real_features, fake_features, strict=True)
+               for real, fake in zip(reals, fakes, strict=True))
 
 
 def _mean(x: jax.Array) -> jax.Array:

@@ -23,7 +23,18 @@ def l1(image: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> 
     return (difference * weight).sum((1, 2)) / jnp.maximum(weight.sum((1, 2)), 1.0)
 
 
-def reconstruction(image: jax.Array, target: jax.Array, ssim_share: float) -> jax.Array:
-    """(1 - share) L1 + share (1 - SSIM): (B,H,W,3) twice -> (B,); SSIM costs nothing where its share is 0."""
-    loss = (1 - ssim_share) * l1(image, target)
+def reconstruction(image: jax.Array, target: jax.Array, ssim_share: float,
+                   weight: jax.Array | None = None) -> jax.Array:
+    """(1 - share) L1 + share (1 - SSIM); SSIM costs nothing where its share is 0.
+
+    Args:
+      image: (B,H,W,3) in [-1, 1].
+      target: same.
+      ssim_share: in [0, 1].
+      weight: (B,H,W) >= 0 of the L1, see `l1`; SSIM weighs all pixels alike.
+
+    Returns:
+      (B,) float32.
+    """
+    loss = (1 - ssim_share) * l1(image, target, weight)
     return loss + ssim_share * (1 - ssim(image, target)) if ssim_share else loss

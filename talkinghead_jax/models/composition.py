@@ -10,6 +10,7 @@ from talkinghead_jax.models.embedding import LevelWeights
 from talkinghead_jax.nn.blocks import Upsample, leaky_relu, upsample_nearest
 from talkinghead_jax.nn.generated import generated_conv
 from talkinghead_jax.nn.initialization import Conv, deviation
+from talkinghead_jax.nn.remat import checkpointed
 from talkinghead_jax.nn.spade import ParallelSpade
 
 
@@ -61,15 +62,39 @@ class LandmarkEmbedding(nn.Module):
         return features
 
 
-class Decoder(nn.Module):
-    """N layers of parallel SPADE, hyperbolic tangent at the end.
+class DecoderLayer(nn.Module):
+    """A residual block (SPADE sum, 3 x 3 convolution) and a second SPADE sum, which the upsampling follows directly.
 
-    A layer is a residual block (SPADE sum, 3 x 3 convolution) and a second SPADE sum, which the upsampling follows
-    directly, and in the last layer a 1 x 1 convolution to RGB.
+    Attributes:
+      upsampled: channels after the upsampling; 0 in the last layer, which has none.
+    """
+
+    upsampled: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, landmark: jax.Array, theta: jax.Array, guides: Sequence[jax.Array]) -> jax.Array:
+        """(B,H,W,C), guidance maps of the same size, theta (B,2,2,C,.) -> (B,2H,2W,upsampled), or x's shape."""
+        def denormalize(x: jax.Array, stage: int, scale: float = 1.0) -> jax.Array:
+            return ParallelSpade(scale, self.dtype, name=f'spade_{stage}')(x, landmark, theta[:, stage], guides)
+
+        x = x + Conv(x.shape[-1], (3, 3), dtype=self.dtype, name='conv')(leaky_relu(denormalize(x, 0)))
+        if not self.upsampled:
+            return denormalize(x, 1, scale=0.0)  # linear in the guidance, and nothing else at first
+        return Upsample(self.upsampled, self.dtype, name='upsample')(leaky_relu(denormalize(x, 1)))
+
+
+class Decoder(nn.Module):
+    """N layers of parallel SPADE, a 1 x 1 convolution to RGB and a hyperbolic tangent.
+
+    Attributes:
+      widths: channels of each level.
+      remat: one of `remat.MODES`.
     """
 
     widths: tuple[int, ...]
     dtype: jnp.dtype = jnp.float32
+    remat: str = ''
 
     @nn.compact
     def __call__(self, e_y: jax.Array, landmark: Sequence[jax.Array], weights: Sequence[LevelWeights],
@@ -87,15 +112,9 @@ class Decoder(nn.Module):
         """
         x = e_y
         for level in reversed(range(len(self.widths))):
-            def denormalize(x: jax.Array, stage: int, level: int = level) -> jax.Array:
-                spade = ParallelSpade(self.dtype, name=f'spade{level}_{stage}')
-                guides = [pyramid[level] for pyramid in images]
-                return leaky_relu(spade(x, landmark[level], weights[level].spade[:, stage], guides))
-
-            x = x + Conv(self.widths[level], (3, 3), dtype=self.dtype, name=f'conv{level}')(denormalize(x, 0))
-            x = denormalize(x, 1)
-            if level:
-                x = Upsample(self.widths[level - 1], self.dtype, name=f'upsample{level}')(x)
+            layer = checkpointed(DecoderLayer, self.remat)(
+                self.widths[level - 1] if level else 0, self.dtype, name=f'layer{level}')
+            x = layer(x, landmark[level], weights[level].spade, [pyramid[level] for pyramid in images])
         # 1 x 1: what the guidance shows sharply stays sharp.
         image = Conv(3, (1, 1), dtype=self.dtype, kernel_init=deviation(0.3), name='image')(x)
         return jnp.tanh(image.astype(jnp.float32))

@@ -51,7 +51,7 @@ def condition(batch: dict[str, jax.Array], frozen: dict[str, jax.Array], *, blan
     Args:
       batch: the input fields of `specs.generator_batch`; targets are not read.
       frozen: `triangles` (F,3) and `pose_deviation` (6,).
-      blank: black out the eye and mouth boxes of render and matched reference, lest the mouth be copied.
+      blank: erase the eye and mouth boxes of render and matched reference, lest the mouth be copied.
       literal: Eq. 2 on raw h (radians and pixels added up) instead of h over the dataset's deviation.
       keys: (B,) random keys in training: a worse match is drawn with `worse_probability`.
       worse_probability: see `projection.match_harder`.
@@ -74,14 +74,19 @@ def condition(batch: dict[str, jax.Array], frozen: dict[str, jax.Array], *, blan
     priors = [landmark_field(target, other, size) for other in others]
     drawn = sketch.draw(jnp.concatenate([shown[:, ::2], batch['reference_landmarks']], 1), size)[..., None]
     reference_sketches = drawn[:, 2:]
-    views = {'matched': matched, 'render': projected.image}
-    if blank:
-        views = {name: projection.blank(view, boxes[:, 1 + i]) for i, (name, view) in enumerate(views.items())}
     return Conditions(
         references=references, reference_sketches=reference_sketches, reference_mask=batch['reference_mask'],
         target_sketch=drawn[:, 0], target_boxes=boxes[:, 0], matched=matched, matched_landmarks=matched_landmarks,
         projection=projected, render_landmarks=render_landmarks,
         sources={
-            'matched': Source(views['matched'], projection.take(reference_sketches, index), priors[0]),
-            'render': Source(views['render'], drawn[:, 1], priors[1]),
+            'matched': _source(matched, jnp.ones_like(projected.alpha), boxes[:, 1], blank,
+                               projection.take(reference_sketches, index), priors[0]),
+            'render': _source(projected.image, projected.alpha, boxes[:, 2], blank, drawn[:, 1], priors[1]),
         })
+
+
+def _source(image: jax.Array, surface: jax.Array, boxes: jax.Array, blank: bool, *guides: jax.Array) -> Source:
+    """An image as the network sees it, and where it shows what may be copied: `surface` without the boxes."""
+    if blank:
+        image, surface = projection.blank(image, boxes, surface), surface * (1 - boxes)
+    return Source(image, surface[..., None], *guides)

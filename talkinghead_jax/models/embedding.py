@@ -5,6 +5,7 @@ design's Sec. 4 decides. Everything that touches a reference treats the K refere
 example, so the result depends neither on their order nor on padding.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from talkinghead_jax.nn.blocks import ConvNorm, ResidualBlock, leaky_relu
 from talkinghead_jax.nn.generated import RowMlp
 from talkinghead_jax.nn.initialization import Conv
+from talkinghead_jax.nn.remat import checkpointed
 
 EXCHANGE_LEVEL = 2  # references are merged after two stride-2 layers
 KERNELS = 5  # generated kernels a level: (gamma, beta) of two SPADE sums, and theta_S
@@ -45,7 +47,7 @@ def attention(reference_features: jax.Array, target_features: jax.Array, mask: j
     Returns:
       (B,K,h,w) float32, exactly 0 where masked; sums to 1 over K.
     """
-    energy = jnp.einsum('bkhwc,bhwc->bkhw', reference_features, target_features).astype(jnp.float32)
+    energy = jnp.einsum('bkhwc,bhwc->bkhw', reference_features, target_features, preferred_element_type=jnp.float32)
     energy = jnp.where(mask[:, :, None, None], energy, -jnp.inf)
     return jax.nn.softmax(energy, axis=1)
 
@@ -81,8 +83,8 @@ def fuse(landmark_feature: jax.Array, image_feature: jax.Array) -> jax.Array:
     Returns:
       (B,C,C) float32; rows belong to output channels.
     """
-    shares = jax.nn.softmax(landmark_feature.astype(jnp.float32), -1)
-    return jnp.einsum('bhwo,bhwi->boi', shares, image_feature.astype(jnp.float32))
+    shares = jax.nn.softmax(landmark_feature.astype(jnp.float32), -1).astype(image_feature.dtype)
+    return jnp.einsum('bhwo,bhwi->boi', shares, image_feature, preferred_element_type=jnp.float32)
 
 
 class Trunk(nn.Module):
@@ -119,11 +121,13 @@ class HybridEmbedding(nn.Module):
     Attributes:
       widths: channels of each level.
       hybrid: False for the ablation: references are averaged, without activation maps and exchange.
+      remat: one of `remat.MODES`, for what runs on every reference.
     """
 
     widths: tuple[int, ...]
     hybrid: bool = True
     dtype: jnp.dtype = jnp.float32
+    remat: str = ''
 
     @nn.compact
     def __call__(self, images: jax.Array, sketches: jax.Array, target_sketch: jax.Array,
@@ -141,15 +145,16 @@ class HybridEmbedding(nn.Module):
           activation maps (B,K,H/4,W/4).
         """
         width = self.widths[EXCHANGE_LEVEL]
-        q_y = self._per_reference(Trunk(self.widths, self.dtype, name='image_trunk'), images)
-        q_l = self._per_reference(Trunk(self.widths, self.dtype, name='landmark_trunk'), sketches)
+        trunk = functools.partial(checkpointed(Trunk, self.remat), self.widths, self.dtype)
+        q_y = self._per_reference(trunk(name='image_trunk'), images)
+        q_l = self._per_reference(trunk(name='landmark_trunk'), sketches)
         if self.hybrid:
-            activation = Trunk(self.widths, self.dtype, name='activation')  # E_A, the same for query and keys
+            activation = trunk(name='activation')  # E_A, the same for query and keys
             stacked = jnp.concatenate([sketches, target_sketch[:, None]], 1)
             features = self._per_reference(activation, stacked)
             alpha = attention(features[:, :-1], features[:, -1], mask)
-            shared = self._per_reference(
-                ResidualBlock(width, self.dtype, name='exchange'), jnp.concatenate([q_y, q_l], -1))
+            exchange = checkpointed(ResidualBlock, self.remat)(width, self.dtype, name='exchange')
+            shared = self._per_reference(exchange, jnp.concatenate([q_y, q_l], -1))
             q_y, q_l = (self._aggregate(q, shared, alpha, mask, name)
                         for q, name in ((q_y, 'image'), (q_l, 'landmark')))
         else:
@@ -166,8 +171,9 @@ class HybridEmbedding(nn.Module):
     def _aggregate(self, q: jax.Array, shared: jax.Array, alpha: jax.Array, mask: jax.Array,
                    name: str) -> jax.Array:
         """Bottleneck, ConvGate and Eq. 6: (B,K,h,w,C) -> (B,h,w,C)."""
-        bottleneck = ConvNorm(q.shape[-1], dtype=self.dtype, name=f'{name}_bottleneck')
-        gate = ConvGate(q.shape[-1], self.dtype, name=f'{name}_gate')
+        width = q.shape[-1]
+        bottleneck = checkpointed(ConvNorm, self.remat)(width, dtype=self.dtype, name=f'{name}_bottleneck')
+        gate = checkpointed(ConvGate, self.remat)(width, self.dtype, name=f'{name}_gate')
         refined = self._per_reference(bottleneck, jnp.concatenate([q, shared], -1))
         return combine(alpha, refined, self._per_reference(gate, q), mask)
 

@@ -74,7 +74,7 @@ class FlowNet(nn.Module):
             x = ResidualBlock(x.shape[-1], self.dtype)(x)
         for skip in reversed(skips):
             x = leaky_relu(ExampleNorm()(Upsample(skip.shape[-1], self.dtype)(x) + skip))
-        x = x.astype(jnp.float32)
+        x = x.astype(jnp.float32)  # in bfloat16 a flow of 20 px would be rounded to eighths
         flow = nn.Conv(2, (3, 3), kernel_init=nn.initializers.zeros, name='flow')(x)
         mask = Conv(1, (3, 3), name='attention')(x)
         return prior + unit * flow, nn.sigmoid(mask)

@@ -12,7 +12,8 @@ from talkinghead_jax.nn.sampling import sample_points
 from talkinghead_jax.ops import batch_parallel, soft_rasterizer
 from talkinghead_jax.specs import CROP_SIZE
 
-BLACK = -1.0  # of blanked boxes and of the render's background, in images of [-1, 1]
+BLACK = -1.0  # of the render's background, in images of [-1, 1]
+BLUR = 0.04  # deviation of the Gaussian that fills blanked boxes, as a share of the image's side
 
 
 class Projection(NamedTuple):
@@ -113,6 +114,30 @@ def take(values: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(lambda value, i: value[i])(values, index)
 
 
-def blank(image: jax.Array, boxes: jax.Array) -> jax.Array:
-    """Black out the eye and mouth boxes: (B,S,S,3) in [-1, 1], (B,S,S) in [0, 1] -> (B,S,S,3)."""
-    return jnp.where(boxes[..., None] > 0.5, BLACK, image)
+def blank(image: jax.Array, boxes: jax.Array, surface: jax.Array) -> jax.Array:
+    """Erase the eye and mouth boxes: they take the colours around them, more and more blurred towards the middle.
+
+    The original blackens them, which leaves edges that the network must learn to remove; a smooth fill says as
+    little about the expression and has none. It is a Gaussian average of what is outside the boxes, divided by that
+    of its coverage (normalised convolution, Knutsson and Westin 1993).
+
+    Args:
+      image: (B,S,S,3) in [-1, 1].
+      boxes: (B,S,S), 0 or 1.
+      surface: (B,S,S) in [0, 1]: where `image` shows anything at all.
+
+    Returns:
+      (B,S,S,3); black in boxes that have nothing around them.
+    """
+    known = (surface * (1 - boxes))[..., None]
+    sums = _blur(jnp.concatenate([(image - BLACK) * known, known], -1))
+    fill = BLACK + sums[..., :3] / jnp.maximum(sums[..., 3:], 1e-20)
+    return jnp.where(boxes[..., None] > 0.5, fill, image)
+
+
+def _blur(image: jax.Array) -> jax.Array:
+    """Gaussian average of (B,S,S,C), one product of matrices a side; not normalised at the border."""
+    pixels = jnp.arange(image.shape[1], dtype=jnp.float32)
+    distance = (pixels[:, None] - pixels[None]) / (BLUR * image.shape[1])
+    kernel = jnp.exp(-0.5 * jnp.square(distance))
+    return jnp.einsum('ij,bjkc,lk->bilc', kernel, image, kernel)

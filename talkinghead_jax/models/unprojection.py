@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry.face import CENTROID
+from talkinghead_jax.nn.blocks import depth_to_space
 
 POSITION_RANGE = 1.1 * 256  # crop px: what the sigmoid's 0..1 stands for
 DEPTH_OFFSET = -POSITION_RANGE / 2  # crop px: our z is centred on the head, so the sigmoid's middle is z = 0
@@ -48,7 +49,7 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     kernel = kernel.reshape(2, 2, 2, 2, outputs, inputs).transpose(0, 2, 5, 1, 3, 4)
     kernel = kernel.reshape(2, 2, inputs, 4 * outputs)[::-1, ::-1]
     blocks = _convolve(x, kernel, ((1, 1), (1, 1)))
-    return _depth_to_space(blocks)[:, 1:-1, 1:-1]
+    return depth_to_space(blocks)[:, 1:-1, 1:-1]
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, padding: object) -> jax.Array:
@@ -59,12 +60,6 @@ def _space_to_depth(x: jax.Array) -> jax.Array:
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, height // 2, width // 2, 4 * channels)
-
-
-def _depth_to_space(x: jax.Array) -> jax.Array:
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 class Convolution(nn.Module):

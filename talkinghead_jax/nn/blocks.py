@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from talkinghead_jax.nn.initialization import Conv
+from talkinghead_jax.nn.initialization import SUBPIXELS, Conv
 from talkinghead_jax.nn.normalization import ExampleNorm
 
 
@@ -63,7 +63,8 @@ class Upsample(nn.Module):
     """Doubles height and width: the paper's transposed convolution (kernel 4, stride 2) as a plain one.
 
     A 3 x 3 convolution to 4C channels followed by `depth_to_space` contains every such transposed convolution
-    (tests/nn/blocks_test.py) and is several times faster on CPU.
+    (tests/nn/blocks_test.py) and is several times faster on CPU. Its four subpixels start with the same weights
+    (`nn.initialization`), lest the first images be chequered.
     """
 
     features: int
@@ -72,4 +73,4 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B,H,W,C) -> (B,2H,2W,features)."""
-        return depth_to_space(Conv(4 * self.features, (3, 3), dtype=self.dtype)(x))
+        return depth_to_space(Conv(4 * self.features, (3, 3), dtype=self.dtype, name=SUBPIXELS)(x))

@@ -24,15 +24,29 @@ Conv = functools.partial(nn.Conv, kernel_init=deviation())
 Dense = functools.partial(nn.Dense, kernel_init=deviation())
 
 
+SUBPIXELS = 'subpixels'  # name of the layers whose kernel (..., 4C) starts with four times the same numbers
+
+
 def initialize(module: nn.Module, key: jax.Array, *inputs: Any) -> dict[str, Any]:
-    """`module.init`, with every parameter called 'kernel' multiplied by normal numbers."""
+    """`module.init`, with every parameter called 'kernel' multiplied by normal numbers.
+
+    Those of layers called `SUBPIXELS` are drawn once for all four subpixels (Aitken et al. 2017).
+    """
     variables = module.init(key, *inputs)
-    paths, tree = jax.tree_util.tree_flatten_with_path(variables['params'])
-    is_kernel = [jax.tree_util.keystr(path).endswith("['kernel']") for path, _ in paths]
-    sizes = [leaf.size if chosen else 0 for (_, leaf), chosen in zip(paths, is_kernel, strict=True)]
+    leaves, tree = jax.tree_util.tree_flatten_with_path(variables['params'])
+    repeats = [_repeats(jax.tree_util.keystr(path)) for path, _ in leaves]
+    sizes = [leaf.size // times if times else 0 for (_, leaf), times in zip(leaves, repeats, strict=True)]
     draw = jax.random.normal(key, (sum(sizes),))
-    leaves, start = [], 0
-    for (_, leaf), size in zip(paths, sizes, strict=True):
-        leaves.append(leaf * draw[start:start + size].reshape(leaf.shape) if size else leaf)
+    drawn, start = [], 0
+    for (_, leaf), size, times in zip(leaves, sizes, repeats, strict=True):
+        numbers = jnp.tile(draw[start:start + size].reshape(*leaf.shape[:-1], -1), times) if times else 1.0
+        drawn.append(leaf * numbers)
         start += size
-    return {**variables, 'params': jax.tree_util.tree_unflatten(tree, leaves)}
+    return {**variables, 'params': jax.tree_util.tree_unflatten(tree, drawn)}
+
+
+def _repeats(path: str) -> int:
+    """How often the numbers of the parameter at `path` are repeated along its last axis; 0 for constants."""
+    if not path.endswith("['kernel']"):
+        return 0
+    return 4 if path.endswith(f"['{SUBPIXELS}']['kernel']") else 1

@@ -1,6 +1,6 @@
 """SPADE, and the parallel SPADE of the non-linear composition (paper, Sec. 4.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -19,8 +19,14 @@ class ParallelSpade(nn.Module):
     norm(x) (n + sum of gammas) + sum of betas, and the static blocks' 1 x 1 convolutions, summed, are one
     convolution of the concatenated guidance. The normaliser is per-example instance normalisation: see
     `nn.normalization`.
+
+    Attributes:
+      scale: what norm(x) is multiplied by at first, as far as biases decide it. The bias of an optimizer of fixed
+        steps, such as Adam, takes hundreds of steps from n to 0, which is where a layer that copies its guidance
+        wants it.
     """
 
+    scale: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -40,7 +46,12 @@ class ParallelSpade(nn.Module):
         channels = x.shape[-1]
         maps = generated_conv(guide, theta.reshape(theta.shape[0], 2 * channels, -1))
         if static_guides:
-            static = Conv(2 * channels, (1, 1), dtype=self.dtype)(jnp.concatenate(static_guides, -1))
-            maps = maps + static
+            static = Conv(2 * channels, (1, 1), dtype=self.dtype, bias_init=self._bias(1 + len(static_guides)))
+            maps = maps + static(jnp.concatenate(static_guides, -1))
         gamma, beta = maps[..., :channels], maps[..., channels:]
         return instance_norm(x) * (1 + len(static_guides) + gamma) + beta
+
+    def _bias(self, blocks: int) -> Callable[..., jax.Array]:
+        """Initial biases of the static convolution: gammas first, then betas."""
+        return lambda key, shape, dtype: jnp.repeat(
+            jnp.array([self.scale - blocks, 0.0], dtype), shape[0] // 2)

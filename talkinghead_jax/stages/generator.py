@@ -12,15 +12,16 @@ from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry.sketch import to_pixels
 from talkinghead_jax.losses import flow as flow_losses
 from talkinghead_jax.losses import gan, image
+from talkinghead_jax.losses.perceptual import perceptual
 from talkinghead_jax.metrics import image as image_metrics
 from talkinghead_jax.models import generator as generator_model
 from talkinghead_jax.models.conditioning import Conditions, condition, to_float
 from talkinghead_jax.models.discriminator import MultiScaleDiscriminator
-from talkinghead_jax.models.projection import blank
-from talkinghead_jax.nn import randomness
+from talkinghead_jax.nn import randomness, remat
 from talkinghead_jax.nn.initialization import initialize
 from talkinghead_jax.nn.optim import make_optimizer
 from talkinghead_jax.nn.spectral import COLLECTION
+from talkinghead_jax.nn.temporal import masked_mean
 from talkinghead_jax.stages.base import Arrays, PerPlayer, Player, Stage
 
 
@@ -57,6 +58,9 @@ def _check(config: ConfigDict) -> None:
     if model.ablation not in generator_model.ABLATIONS:
         raise UserError(f'config.generator.model.ablation is {model.ablation!r}; '
                         f'want one of {", ".join(map(repr, generator_model.ABLATIONS))}')
+    if model.remat not in remat.MODES:
+        raise UserError(f'config.generator.model.remat is {model.remat!r}; '
+                        f'want one of {", ".join(map(repr, remat.MODES))}')
     if model.levels < 3:
         raise UserError(f'config.generator.model.levels is {model.levels}; want at least 3')
     divisor = 2 ** max(model.levels - 1, model.flow_downs)
@@ -75,9 +79,10 @@ class _Theta:
         self._weights = stage.losses
         self._model = model
         self._worse_match = stage.worse_match_probability
-        dtype = jnp.dtype(config.dtype)
+        self._dtype = dtype = jnp.dtype(config.dtype)
         self._generator = generator_model.Generator(
-            model.width, model.max_width, model.levels, model.flow_downs, model.flow_blocks, model.ablation, dtype)
+            model.width, model.max_width, model.levels, model.flow_downs, model.flow_blocks, model.ablation, dtype,
+            model.remat)
         disc = model.discriminator
         self._discriminator = MultiScaleDiscriminator(disc.width, disc.max_width, disc.layers, disc.scales, dtype)
 
@@ -86,7 +91,7 @@ class _Theta:
         gen_key, disc_key = jax.random.split(key)
         frame = jnp.zeros((1, self._size, self._size, 3))
         line = frame[..., :1]
-        source = generator_model.Source(frame, line, frame[..., :2])
+        source = generator_model.Source(frame, line, line, frame[..., :2])
         gen = initialize(self._generator, gen_key, frame[:, None], line[:, None], jnp.ones((1, 1), bool), line,
                          {'matched': source, 'render': source})
         disc = initialize(self._discriminator, disc_key, jnp.concatenate([frame, line, line], -1), frame, frame)
@@ -104,14 +109,17 @@ class _Theta:
         adversarial_terms, model_state = self._adversarial(params, model_state, given, target, fake)
         terms |= adversarial_terms
         if weights.reconstruction.weight:
-            terms['reconstruction'] = image.reconstruction(fake, target, weights.reconstruction.ssim_share)
+            terms['reconstruction'] = image.reconstruction(
+                fake, target, weights.reconstruction.ssim_share,
+                1 + weights.reconstruction.expression * given.target_boxes)
         if weights.flow.weight and self._model.ablation != 'no_warp':
             flow_terms = self._flow_terms(given, batch, warped, target)
             terms |= flow_terms
-            terms['flow'] = sum(flow_terms.values())
+            terms['flow'] = sum((weights.flow.warp if name.endswith('warp') else 1) * term
+                                for name, term in flow_terms.items())
         if weights.perceptual.weight:
-            _perceptual_unavailable(weights.perceptual.weight, frozen)
-        means = {name: _masked_mean(term, batch['mask']) for name, term in terms.items()}
+            terms['perceptual'] = perceptual(fake, target, frozen['vgg19'], self._dtype)
+        means = {name: masked_mean(term, batch['mask']) for name, term in terms.items()}
         gen = sum((weights[name].weight * means[name] for name in weights if name in means), jnp.zeros(()))
         disc = means.get('disc_hinge', jnp.zeros(()))
         return {'gen': gen, 'disc': disc}, (model_state, means)
@@ -169,20 +177,19 @@ class _Theta:
         points, matched_points, render_points = (
             to_pixels(landmarks[..., :2], self._size)
             for landmarks in (batch['target_landmarks'], given.matched_landmarks, given.render_landmarks))
-        if self._model.blank_expression_regions:
-            target = blank(target, given.target_boxes)
+        still = 1 - given.target_boxes  # eyes and mouth change by themselves, not by a flow
         alpha = given.projection.alpha
         matched = warped['matched']
         terms = {
             'flow_landmark': flow_losses.landmark_flow(matched.flow, points, matched_points),
-            'flow_warp': image.l1(matched.image, target),
+            'flow_warp': image.l1(matched.image, target, still),
         }
         if 'render' in warped:  # without the 3-D module (ablation) there is no mesh to learn from
             render = warped['render']
             terms['flow_mesh'] = flow_losses.mesh_flow(
-                matched.flow, given.projection.displacement, alpha * (1 - given.target_boxes))
+                matched.flow, given.projection.displacement, alpha * still)
             terms['render_flow_landmark'] = flow_losses.landmark_flow(render.flow, points, render_points)
-            terms['render_flow_warp'] = image.l1(render.image, target, alpha)
+            terms['render_flow_warp'] = image.l1(render.image, target, alpha * still)
         return terms
 
 
@@ -192,14 +199,3 @@ def _metrics(outputs: Arrays, batch: Arrays, frozen: Arrays) -> Arrays:
     target = to_float(batch['target'])
     return {'ssim': image_metrics.ssim(outputs['image'], target),
             'psnr': image_metrics.psnr(outputs['image'], target)}
-
-
-def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of (B,) values over the examples that are not padding."""
-    return (values * mask).sum() / jnp.maximum(mask.sum(), 1)
-
-
-def _perceptual_unavailable(weight: float, frozen: Arrays) -> None:
-    found = 'holds' if 'vgg19' in frozen else 'lacks'
-    raise UserError(f'config.generator.losses.perceptual.weight is {weight} and `frozen` {found} vgg19, but this '
-                    'version has no VGG19 network; want a weight of 0')

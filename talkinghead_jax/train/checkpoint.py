@@ -169,8 +169,10 @@ def _partial(abstract: Any) -> ocp.args.PyTreeRestore:
 
 
 def _relevant(config: Mapping[str, Any], stage_name: str) -> dict[str, Any]:
-    """The part of a config that a resumed run may not change."""
+    """The part of a config that a resumed run may not change: what decides the result, but not how long it runs."""
     stage = {key: value for key, value in config[stage_name].items() if key != 'steps'}
+    if 'model' in stage:  # gradient checkpointing trades time for memory and nothing else
+        stage['model'] = {key: value for key, value in stage['model'].items() if key != 'remat'}
     return {**{key: config.get(key) for key in SHARED_KEYS}, stage_name: stage}
 
 

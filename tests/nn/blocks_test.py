@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import naive_layers as naive
 import numpy as np
+import pytest
 
 from talkinghead_jax.nn import blocks, normalization, optim, sampling
+from talkinghead_jax.nn.initialization import initialize
 
 
 def test_instance_norm_gives_zero_mean_and_unit_variance_per_channel():
@@ -36,6 +39,19 @@ def test_depth_to_space_against_loops():
     np.testing.assert_array_equal(blocks.depth_to_space(jnp.asarray(x)), want)
 
 
+@pytest.mark.parametrize(('module', 'reference'), [
+    (blocks.ConvNorm(5), naive.conv_norm),
+    (blocks.ConvNorm(5, 2), lambda x, params: naive.conv_norm(x, params, 2)),
+    (blocks.ResidualBlock(5), naive.residual_block),
+    (blocks.ResidualBlock(3), naive.residual_block),
+], ids=['norm', 'stride', 'shortcut', 'residual'])
+def test_blocks_against_loops(module, reference):
+    x = np.random.default_rng(4).normal(size=(2, 6, 4, 3)).astype(np.float32)
+    variables = naive.randomized(initialize(module, jax.random.key(0), jnp.asarray(x)))
+    got = jax.jit(module.apply)(variables, x)
+    np.testing.assert_allclose(got, [reference(example, variables['params']) for example in x], atol=2e-4)
+
+
 def test_upsampling_contains_the_transposed_convolution():
     """Any kernel-4, stride-2 transposed convolution has a 3 x 3 kernel to 4C channels with the same output."""
     rng = np.random.default_rng(3)
@@ -57,7 +73,7 @@ def test_upsampling_contains_the_transposed_convolution():
                     dy, dx = (i + 1 - row) / 2, (j + 1 - column) / 2
                     if dy == int(dy) and dx == int(dx):
                         dense[int(dy) + 1, int(dx) + 1, :, 2 * i + j] = kernel[row, column]
-    params = {'params': {'Conv_0': {'kernel': dense.reshape(3, 3, inputs, 4 * outputs),
+    params = {'params': {'subpixels': {'kernel': dense.reshape(3, 3, inputs, 4 * outputs),
                                     'bias': np.zeros(4 * outputs, np.float32)}}}
     np.testing.assert_allclose(blocks.Upsample(outputs).apply(params, x), want, atol=1e-5)
 

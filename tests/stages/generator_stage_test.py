@@ -1,5 +1,8 @@
 """Theta as a stage: shapes at demo and full size, one forward for both players, finite gradients, invariances."""
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +12,12 @@ from configs import common, demo
 from talkinghead_jax import specs
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry import face, rigid
-from talkinghead_jax.models import conditioning, generator
+from talkinghead_jax.models import generator
 from talkinghead_jax.nn import randomness
 from talkinghead_jax.stages import generator as generator_stage
+from talkinghead_jax.train.state import create
+from talkinghead_jax.train.step import train_step
+from third_party.vgg19.network import VGG19
 
 GRID = 12  # the test mesh has GRID x GRID vertices
 AXES = {'vertices': GRID ** 2, 'triangles': 2 * (GRID - 1) ** 2, 'components': 20}
@@ -56,22 +62,54 @@ def make_frozen():
     return {'triangles': jnp.asarray(triangles, jnp.int32), 'pose_deviation': jnp.ones(6)}
 
 
-@pytest.fixture(scope='module')
-def tiny():
-    """A small stage, its state, and its jitted gradients and prediction."""
-    stage = generator_stage.make(tiny_config(), AXES)
-    params, model_state = jax.jit(stage.init)(jax.random.key(0))
+@pytest.fixture(scope='module', autouse=True)
+def quick_compilation():
+    """What runs a few times only is not worth XLA's optimizations."""
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)
+
+
+def example_keys():
+    return randomness.example_keys(0, 0, np.arange(2))
+
+
+def random_weights(stage):
+    """(params, model_state) of normal numbers; `init` would take as long to compile as the losses."""
+    rng = np.random.default_rng(0)
+    abstract = jax.eval_shape(stage.init, jax.random.key(0))
+    return jax.tree.map(
+        lambda x: np.asarray(rng.normal(scale=math.prod(x.shape[:-1]) ** -0.5, size=x.shape), x.dtype), abstract)
+
+
+def compiled_gradients(stage, model_state):
+    """Jitted (params, batch) -> losses, each player's gradient, (state, scalars); stops at a number that is none."""
     frozen = make_frozen()
 
     @jax.jit
     def gradients(params, batch):
-        keys = randomness.example_keys(0, 0, jnp.arange(2))
-        out, vjp, aux = jax.vjp(lambda p: stage.losses(p, model_state, frozen, batch, keys), params, has_aux=True)
+        out, vjp, aux = jax.vjp(
+            lambda p: stage.losses(p, model_state, frozen, batch, example_keys()), params, has_aux=True)
         grads = {name: vjp({other: jnp.float32(other == name) for other in out})[0][name] for name in out}
         return out, grads, aux
 
+    def checked(params, batch):
+        with jax.debug_nans(True):
+            return gradients(params, batch)
+
+    return checked
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    """A small stage that always matches the best reference, its state, and its jitted gradients and prediction."""
+    config = tiny_config()
+    config.generator.worse_match_probability = 0.0
+    stage = generator_stage.make(config, AXES)
+    params, model_state = jax.jit(stage.init)(jax.random.key(0))
+    frozen = make_frozen()
     predict = jax.jit(lambda params, batch: stage.predict(params, model_state, frozen, batch))
-    return stage, params, model_state, gradients, predict
+    return stage, params, model_state, compiled_gradients(stage, model_state), predict
 
 
 def finite(tree):
@@ -106,18 +144,52 @@ def test_padding_examples_change_nothing(tiny):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_prediction_ignores_targets_and_the_order_of_references(tiny):
+def references_mapped(batch, change):
+    return {name: change(name, value) if name.startswith('reference') else value for name, value in batch.items()}
+
+
+def assert_same(found, wanted):
+    """Equal up to rounding; of a gradient, measured by the largest entry of its array."""
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 + 2e-3 * np.abs(b).max())
+
+
+def test_prediction_ignores_targets(tiny):
     stage, params, _, _, predict = tiny
     batch = make_batch(32)
     outputs = predict(params, batch)
     assert set(outputs) == {'image', 'render', 'render_alpha', 'matched', 'warped_render', 'warped_matched'}
-    order = np.array([2, 0, 1])
-    shuffled = {name: value[:, order] if name.startswith('reference') else value for name, value in batch.items()}
-    shuffled['target'] = jnp.zeros_like(batch['target'])
-    for name, value in predict(params, shuffled).items():
-        np.testing.assert_allclose(value, outputs[name], atol=2e-4, err_msg=name)
+    for name, value in predict(params, {**batch, 'target': jnp.zeros_like(batch['target'])}).items():
+        np.testing.assert_array_equal(value, outputs[name], err_msg=name)
     metrics = stage.metrics(outputs, batch, {})
     assert {name: value.shape for name, value in metrics.items()} == {'ssim': (2,), 'psnr': (2,)}
+
+
+def test_the_order_of_references_changes_nothing(tiny):
+    _, params, _, gradients, predict = tiny
+    order = np.array([2, 0, 1])
+    batch = {**make_batch(32), 'reference_mask': jnp.array([[True, True, True], [True, False, True]])}
+    shuffled = references_mapped(batch, lambda _, value: value[:, order])
+    for name, value in predict(params, batch).items():
+        np.testing.assert_allclose(predict(params, shuffled)[name], value, atol=2e-4, err_msg=name)
+    assert_same(gradients(params, shuffled), gradients(params, batch))
+
+
+def test_three_references_padded_to_eight_equal_three(tiny):
+    """Also in training; what fills the padding is arbitrary."""
+    _, params, _, gradients, predict = tiny
+    rng, batch = np.random.default_rng(1), make_batch(32)
+
+    def pad(name, value):
+        shape = (2, 5, *value.shape[2:])
+        junk = np.zeros(shape) if name == 'reference_mask' else rng.integers(0, 200, shape)
+        return jnp.concatenate([value, jnp.asarray(junk, value.dtype)], 1)
+
+    padded = references_mapped(batch, pad)
+    for name, value in predict(params, batch).items():
+        np.testing.assert_allclose(predict(params, padded)[name], value, atol=2e-4, err_msg=name)
+    assert_same(gradients(params, padded), gradients(params, batch))
 
 
 def test_baselines_copy_and_paste(tiny):
@@ -132,16 +204,42 @@ def test_baselines_copy_and_paste(tiny):
     np.testing.assert_allclose(pasted[:, 0, 0], best[:, 0, 0], atol=1e-5)  # a corner: background
 
 
-def test_blanking_hides_the_mouth_of_both_sources():
-    batch, frozen = make_batch(32), make_frozen()
-    given, bare = jax.jit(lambda batch: tuple(
-        conditioning.condition(batch, frozen, blank=blank, literal=True) for blank in (True, False)))(batch)
-    boxes = np.asarray(given.target_boxes)
-    assert 0.02 < boxes.mean() < 0.3
-    for name in ('matched', 'render'):
-        hidden = np.asarray(given.sources[name].image != bare.sources[name].image).any(-1)
-        assert hidden.any()
-        assert (np.asarray(given.sources[name].image)[hidden] == -1).all()
+@pytest.mark.parametrize('ablation', generator.ABLATIONS[1:])
+def test_ablations_train_and_only_no_3d_ignores_the_mesh(ablation):
+    config = tiny_config(16)
+    config.generator.model.ablation = ablation
+    for loss in ('adversarial', 'feature_matching'):
+        config.generator.losses[loss].weight = 0.0
+    stage = generator_stage.make(config, AXES)
+    params, model_state = random_weights(stage)
+    gradients = compiled_gradients(stage, model_state)
+    batch = make_batch(16)
+    losses, grads, (_, scalars) = gradients(params, batch)
+    assert finite((losses, grads, scalars))
+    assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(grads['gen']['decoder']))
+    assert ('flow_mesh' in scalars) == (ablation not in ('no_3d', 'no_warp'))
+    elsewhere = gradients(params, {**batch, 'mesh_vertices': batch['mesh_vertices'] - 1000})
+    if ablation == 'no_3d':
+        assert_same(elsewhere[:2], (losses, grads))
+    else:
+        assert abs(float(elsewhere[0]['gen'] - losses['gen'])) > 1e-4
+
+
+def test_bfloat16_trains_float32_parameters():
+    """One step each: of bfloat16's three digits some hundred roundings in a row leave two, so terms agree to 5%."""
+    config, scalars = tiny_config(16), {}
+    start = jax.jit(functools.partial(create, generator_stage.make(config, AXES)))(jax.random.key(0))
+    for dtype in ('float32', 'bfloat16'):
+        config.dtype = dtype
+        step = jax.jit(functools.partial(train_step, generator_stage.make(config, AXES), 0))
+        state, scalars[dtype] = step(start, make_frozen(), make_batch(16))
+        kinds = {leaf.dtype for leaf in jax.tree.leaves(state)}
+        assert kinds == {np.dtype('float32'), np.dtype('int32')}  # counters
+        assert finite((state, scalars[dtype]))
+    for name, value in scalars['float32'].items():
+        if not name.startswith('gradient_norm'):
+            np.testing.assert_allclose(scalars['bfloat16'][name], value, rtol=0.05, atol=0.02, err_msg=name)
+    assert any(scalars['bfloat16'][name] != value for name, value in scalars['float32'].items())
 
 
 def full_config():
@@ -167,17 +265,50 @@ def test_shapes_at_demo_and_full_size(config):
         assert 30e6 < count < 200e6, count
 
 
-def test_without_adversarial_weights_the_discriminator_is_never_run():
+LOSSES = ('adversarial', 'feature_matching', 'perceptual', 'flow', 'reconstruction')
+
+
+def traced(*unweighted):
+    """(what the losses read, names of their scalars, flops), with a weight for every loss but `unweighted`."""
     config = tiny_config()
-    config.generator.losses.adversarial.weight = 0.0
-    config.generator.losses.feature_matching.weight = 0.0
+    for name in LOSSES:
+        config.generator.losses[name].weight = 0.0 if name in unweighted else 1.0
     stage = generator_stage.make(config, AXES)
-    params, state = jax.eval_shape(stage.init, jax.random.key(0))
-    keys = jax.eval_shape(lambda: randomness.example_keys(0, 0, np.arange(2)))
-    _, (new_state, scalars) = jax.eval_shape(
-        stage.losses, params, state, make_frozen(), dict(stage.batch_spec), keys)
-    assert 'disc_hinge' not in scalars
-    assert new_state == state
+    frozen = make_frozen()
+    if 'vgg19' in stage.frozen_fields:
+        picture = jnp.zeros((1, 32, 32, 3))
+        frozen['vgg19'] = jax.eval_shape(VGG19((2, 2, 2, 2, 2)).init, jax.random.key(0), picture)['params']
+    arguments = (*jax.eval_shape(stage.init, jax.random.key(0)), frozen, dict(stage.batch_spec),
+                 jax.eval_shape(example_keys))
+    trace = jax.jit(stage.losses).trace(*arguments)
+    jaxpr = trace.jaxpr.jaxpr
+    read = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(arguments)]
+    names = {path for path, variable in zip(paths, jaxpr.invars, strict=True) if id(variable) in read}
+    _, (_, scalars) = trace.out_info
+    return names, set(scalars), trace.lower().cost_analysis()['flops']
+
+
+@pytest.fixture(scope='module')
+def weighted():
+    return traced()
+
+
+def test_every_weighted_loss_is_logged(weighted):
+    assert weighted[1] >= {*LOSSES, 'disc_hinge', 'flow_mesh', 'flow_landmark', 'flow_warp', 'render_flow_landmark',
+                           'render_flow_warp'}
+
+
+@pytest.mark.parametrize('unweighted', [('adversarial', 'feature_matching'), ('perceptual',), ('flow',),
+                                        ('reconstruction',)], ids='-'.join)
+def test_a_weight_of_zero_skips_the_cost(weighted, unweighted):
+    """The terms are gone, their arithmetic, and with them every use of the network that they need."""
+    names, scalars, flops = traced(*unweighted)
+    assert not scalars & set(unweighted)
+    assert flops < weighted[2]
+    for part, loss in (("[0]['disc']", 'adversarial'), ("['vgg19']", 'perceptual')):
+        assert any(part in name for name in weighted[0])
+        assert any(part in name for name in names) == (loss not in unweighted)
 
 
 def test_bad_configs_are_named():
@@ -187,13 +318,6 @@ def test_bad_configs_are_named():
         generator_stage.make(config, AXES)
     with pytest.raises(UserError, match='image_size is 30'):
         generator_stage.make(tiny_config(30), AXES)
-    config = tiny_config()
-    config.generator.losses.perceptual.weight = 10.0
-    stage = generator_stage.make(config, AXES)
-    assert 'vgg19' in stage.frozen_fields
-    with pytest.raises(UserError, match='vgg19'):
-        jax.eval_shape(lambda key: stage.losses(*stage.init(key), make_frozen(), make_batch(32),
-                                                randomness.example_keys(0, 0, jnp.arange(2))), jax.random.key(0))
 
 
 def test_ablations_are_known():

@@ -67,9 +67,10 @@ def test_a_new_key_is_named(trained):
         _train(trained[0], toy_stages.config(ema=1))
 
 
-def test_more_steps_and_other_logging_are_no_change(trained):
+def test_more_steps_other_logging_and_gradient_checkpointing_are_no_change(trained):
     config = toy_stages.config(steps=10)
     config.log.every_steps = 7
+    config.toy.model.remat = 'full'
     assert int(_train(trained[0], config).step) == 20
 
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: demo test soak lint bench setup clean
+.PHONY: demo test soak lint bench bench-full setup clean
 
 setup: .venv/.installed
 
@@ -38,6 +38,13 @@ bench: .venv-bench/.installed
 	$(BENCH) -m benchmarks.rasterizer
 	taskset -c 0 $(BENCH) -m benchmarks.rasterizer
 	$(BENCH) -m benchmarks.flow_warp
+
+# The generator at 256 px: an hour on two cores, and 8 GiB of memory.
+bench-full: setup
+	$(PY) -m benchmarks.full_size
+	$(PY) -m benchmarks.full_size --program=step --perceptual=10
+	$(PY) -m benchmarks.full_size --program=step --references=8 --remat=light,full --calls=0
+	$(PY) -m benchmarks.full_size --program=step --references=8 --dtype=bfloat16 --remat=,full --calls=0
 
 clean:
 	rm -rf .venv .venv-bench demo

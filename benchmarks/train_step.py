@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from talkinghead_jax import specs
 from talkinghead_jax.stages import registry
 from talkinghead_jax.train import sharding, state, step
+from third_party.vgg19.network import VGG19
 
 AXES = {'vertices': 3230, 'triangles': 6200, 'components': 20}
 
@@ -48,7 +49,10 @@ def measure(name: str, config: ConfigDict, steps: int) -> tuple[float, float]:
     stage = registry.make_stage(name, config, AXES)
     layout = sharding.make_layout(config.parallel.mode, config.parallel.fsdp)
     current = layout.create_state(functools.partial(state.create, stage), jax.random.key(0), None)
-    frozen = layout.replicate(random_frozen(config.image_size, rng))
+    frozen = random_frozen(config.image_size, rng)
+    if 'vgg19' in stage.frozen_fields:
+        frozen['vgg19'] = VGG19().init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))['params']
+    frozen = layout.replicate(frozen)
     compiled = sharding.compile_step(functools.partial(step.train_step, stage, config.seed), layout, current, frozen,
                                      stage.batch_spec)
     batch = layout.put_batch(random_batch(dict(stage.batch_spec), rng))

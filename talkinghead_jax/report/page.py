@@ -4,7 +4,6 @@ Nothing is loaded from elsewhere: pictures, charts and videos are inside the pag
 or dark setting, for which each chart is there twice.
 """
 
-import base64
 import html
 import os
 import pathlib
@@ -43,6 +42,7 @@ def write_report(
     videos: Sequence[str | os.PathLike] = (),
     title: str = 'talkinghead_jax',
     facts: Mapping[str, str] | None = None,
+    ablations: str = '',
 ) -> pathlib.Path:
     """Write the page at `path` and the numbers beside it, as .json; both atomically.
 
@@ -54,6 +54,7 @@ def write_report(
       videos: files to show; one that does not exist is left out.
       title: of the page.
       facts: name -> value, shown under the title (config, device, versions).
+      ablations: HTML of `report.ablations.section`, '' without a study.
 
     Returns:
       the path of the JSON file.
@@ -66,10 +67,11 @@ def write_report(
     shown = [video for video in map(pathlib.Path, videos) if video.is_file()]
     stages = list(dict.fromkeys([*evaluations, *(name for name in histories if histories[name])]))
     body = [
-        _header(title, facts, stages, bool(shown), bool(timings)),
+        _header(title, facts, stages, bool(shown), bool(ablations), bool(timings)),
         _section('results', 'Results on held-out data', _results(evaluations)) if evaluations else '',
         _section('videos', 'Videos', *(_video(video, path.parent) for video in shown)) if shown else '',
         *(_stage(name, evaluations.get(name), histories.get(name, ())) for name in stages),
+        _section('ablations', 'Ablations', ablations) if ablations else '',
         _section('timings', 'Time', _timings(timings)) if timings else '',
     ]
     page = (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
@@ -86,11 +88,13 @@ def write_report(
     return target
 
 
-def _header(title: str, facts: Mapping[str, str], stages: Iterable[str], videos: bool, timings: bool) -> str:
+def _header(title: str, facts: Mapping[str, str], stages: Iterable[str], videos: bool, ablations: bool,
+            timings: bool) -> str:
     items = ''.join(f'<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd></div>'
                     for name, value in facts.items())
     links = [('results', 'Results')] + [('videos', 'Videos')] * videos
-    links += [(name, catalogue.stage_title(name)) for name in stages] + [('timings', 'Time')] * timings
+    links += [(name, catalogue.stage_title(name)) for name in stages]
+    links += [('ablations', 'Ablations')] * ablations + [('timings', 'Time')] * timings
     nav = ''.join(f'<a href="#{anchor}">{html.escape(text)}</a>' for anchor, text in links)
     return f'<header><h1>{html.escape(title)}</h1><dl>{items}</dl><nav>{nav}</nav></header>'
 
@@ -122,16 +126,12 @@ def _stage(name: str, evaluation: Evaluation | None, history: Sequence[Mapping[s
     return _section(name, catalogue.stage_title(name), *content)
 
 
-def _data_url(content: bytes, kind: str = 'image/png') -> str:
-    return f'data:{kind};base64,{base64.b64encode(content).decode()}'
-
-
 def _chart(chart: figures.Chart, alternative: str, caption: str) -> str:
     (light, share), (dark, _) = (figures.png(chart, theme) for theme in (figures.LIGHT, figures.DARK))
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data_url(dark)}">'
+    source = f'<source media="(prefers-color-scheme: dark)" srcset="{pictures.data_url(dark)}">'
     return (f'<figure><div class="scroll"><picture>{source}'
-            f'<img class="chart" style="width:{share:.0%};min-width:{700 * share:.0f}px" src="{_data_url(light)}" '
-            f'alt="{html.escape(alternative)}"></picture></div>'
+            f'<img class="chart" style="width:{share:.0%};min-width:{700 * share:.0f}px" '
+            f'src="{pictures.data_url(light)}" alt="{html.escape(alternative)}"></picture></div>'
             f'<figcaption>{html.escape(caption)}</figcaption></figure>')
 
 
@@ -139,8 +139,8 @@ def _grid(columns: Sequence[tuple[str, list[np.ndarray]]], caption: str) -> str:
     head = ''.join(f'<th scope="col">{html.escape(heading)}</th>' for heading, _ in columns)
     rows = []
     for i in range(len(columns[0][1])):
-        cells = ''.join(f'<td><img src="{_data_url(pictures.png(column[i]))}" alt="{html.escape(heading)} {i + 1}">'
-                        '</td>' for heading, column in columns)
+        cells = ''.join(f'<td><img src="{pictures.data_url(pictures.png(column[i]))}" '
+                        f'alt="{html.escape(heading)} {i + 1}"></td>' for heading, column in columns)
         rows.append(f'<tr>{cells}</tr>')
     return (f'<figure><div class="scroll"><table class="grid"><thead><tr>{head}</tr></thead>'
             f'<tbody>{"".join(rows)}</tbody></table></div><figcaption>{html.escape(caption)}</figcaption></figure>')
@@ -149,7 +149,7 @@ def _grid(columns: Sequence[tuple[str, list[np.ndarray]]], caption: str) -> str:
 def _video(video: pathlib.Path, folder: pathlib.Path) -> str:
     relative = pathlib.PurePath(os.path.relpath(video, folder)).as_posix()
     size = video.stat().st_size
-    source = _data_url(video.read_bytes(), 'video/mp4') if size <= LARGEST_VIDEO else relative
+    source = pictures.data_url(video.read_bytes(), 'video/mp4') if size <= LARGEST_VIDEO else relative
     return (f'<figure class="video"><video controls playsinline preload="metadata" src="{html.escape(source)}">'
             f'</video><figcaption><a href="{html.escape(relative)}">{html.escape(video.name)}</a></figcaption>'
             '</figure>')

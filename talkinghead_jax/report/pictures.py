@@ -1,12 +1,13 @@
 """Picture grids of the report: faces as pixels, without a plotting library around them."""
 
+import base64
 import io
 from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from talkinghead_jax import specs
 from talkinghead_jax.evaluation import MODEL
@@ -26,6 +27,32 @@ def png(picture: np.ndarray) -> bytes:
 def enlarge(picture: np.ndarray, size: int = SIZE) -> np.ndarray:
     """(H, W, 3) uint8 to size x size."""
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def data_url(content: bytes, kind: str = 'image/png') -> str:
+    """A file as a URL that holds it, so that a page needs no other file."""
+    return f'data:{kind};base64,{base64.b64encode(content).decode()}'
+
+
+def grid(columns: Mapping[str, np.ndarray], size: int = SIZE, bar: int = 28) -> np.ndarray:
+    """Pictures of one size as a table, enlarged, each column under its heading.
+
+    Args:
+      columns: heading -> (rows, H, W, 3) uint8.
+      size: side of each picture in the grid, px.
+      bar: height of the headings, px.
+
+    Returns:
+      (bar + rows size, columns size, 3) uint8.
+    """
+    rows = len(next(iter(columns.values())))
+    canvas = Image.new('RGB', (size * len(columns), bar + size * rows), 'white')
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=0.6 * bar)
+    for i, (heading, shown) in enumerate(columns.items()):
+        draw.text(((i + 0.5) * size, bar / 2), heading, 'black', font, anchor='mm')
+        for j, picture in enumerate(shown):
+            canvas.paste(Image.fromarray(enlarge(picture, size)), (i * size, bar + j * size))
+    return np.asarray(canvas)
 
 
 def generator(examples: Mapping[str, Any], count: int = 6) -> list[Column]:

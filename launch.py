@@ -3,7 +3,8 @@
     python launch.py --config=configs/NAME.py[:STAGE] [--workdir=runs/NAME] [--mode=MODE[,MODE...]]
 
 Modes: `prepare` (data into TFRecords; with --input, clips of one's own into clip records), `train`, `evaluate`,
-`report` and `generate`. A user's mistake ends in one sentence and exit code 2.
+`report`, `study` (ablations), `generate`, and `convert` (a published network's weight file; needs no --config). A
+user's mistake ends in one sentence and exit code 2.
 """
 
 import os
@@ -13,13 +14,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # before anything imports Te
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # it would announce itself
 os.environ.setdefault('GLOG_minloglevel', '2')  # MediaPipe
 
-import contextlib
 import functools
-import hashlib
-import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,8 +31,11 @@ from talkinghead_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'configs/NAME.py[:STAGE]', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where everything is written; by default runs/NAME')
-_MODE = flags.DEFINE_list('mode', ['train'], 'what to do, in this order: prepare, train, evaluate, report, generate')
-_INPUT = flags.DEFINE_multi_string('input', [], 'prepare: a video of one face that speaks; may be repeated')
+_MODE = flags.DEFINE_list('mode', ['train'],
+                          'what to do, in this order: prepare, train, evaluate, report, study, generate, convert')
+_INPUT = flags.DEFINE_multi_string('input', [], 'prepare: a video of one face that speaks; may be repeated; '
+                                   'convert: the published weight file')
+_NETWORK = flags.DEFINE_string('network', '', 'convert: the published network, as in --network=vgg19')
 _LANDMARKER = flags.DEFINE_string('landmarker', '', "MediaPipe's face_landmarker.task")
 
 flags.DEFINE_string('source', '', 'generate: video (1 s or more) or picture of the person to animate')
@@ -46,6 +47,8 @@ flags.DEFINE_string('ref_pose', '', 'generate: video whose head motion is taken 
 flags.DEFINE_string('output', '', 'generate: the video to write; by default WORKDIR/out.mp4')
 flags.DEFINE_integer('finetune_steps', 0,
                      'generate: first adapt the generator to the source clip, with its training settings', 0)
+flags.DEFINE_integer('finetune_size', 0, 'generate: side of the frames while and after adapting, px; by default that '
+                     'of training', 0)
 flags.DEFINE_float('expression_scale', 1.0, 'generate: strength of the expression', 0.0)
 flags.DEFINE_float('pose_scale', 1.0, 'generate: strength of the head motion', 0.0)
 flags.DEFINE_enum('preprocess', 'crop', ['crop', 'full'],
@@ -77,7 +80,7 @@ def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
              for i, (flag, equals, after) in enumerate(a.partition('=') for a in argv)
              if flag in ('--config', '-config'))
     path = next(named, '').partition(':')[0]
-    if not any(a.startswith('--help') for a in argv) and not pathlib.Path(path).is_file():
+    if not any(a.startswith('--help') or a == '--mode=convert' for a in argv) and not pathlib.Path(path).is_file():
         raise UserError(f'--config={path}: no such file; want --config=configs/NAME.py' if path else
                         'flag --config is missing; want --config=configs/NAME.py')
     try:
@@ -91,7 +94,8 @@ def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
     for mode in _MODE.value:
         if mode not in MODES:
             raise UserError(f'--mode={mode}: unknown; want one of {", ".join(MODES)}')
-    return config, pathlib.Path(_WORKDIR.value or f'runs/{config.name}').absolute()
+    return config, pathlib.Path(
+        _WORKDIR.value or (f'runs/{config.name}' if config else files.cache_folder())).absolute()
 
 
 def _set_up(workdir: pathlib.Path) -> None:
@@ -131,24 +135,25 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> None:
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Every stage of `config.stages` from its last checkpoint to its last step."""
     from input_pipeline import loader
-    from talkinghead_jax.stages import registry
+    from talkinghead_jax.stages import published, registry
     from talkinghead_jax.train import loop
     dataset = _open_dataset(config, workdir)
-    for name in config.stages:
-        stage = registry.make_stage(name, config, dataset.axes)
-        with timings.timed(workdir, f'train {name}'):
-            loop.train(stage, config, dataset.metadata,
-                       functools.partial(loader.training_batches, dataset, name, config), workdir)
+    stages = [registry.make_stage(name, config, dataset.axes) for name in config.stages]
+    networks = [published.load(stage) for stage in stages]  # what is missing is told before hours of training
+    for stage, frozen in zip(stages, networks, strict=True):
+        with timings.timed(workdir, f'train {stage.name}'):
+            loop.train(stage, config, {**dataset.metadata, **frozen},
+                       functools.partial(loader.training_batches, dataset, stage.name, config), workdir)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Every stage on held-out data, beside its baselines; what is known already is not computed again."""
     import tqdm
 
-    from input_pipeline import loader
+    from input_pipeline import detection, loader
     from talkinghead_jax import evaluation
     dataset = _open_dataset(config, workdir)
-    with _detector(config) as detector:
+    with detection.detector(_landmarker(config)) as detector:
         for name in config.stages:
             network, inference = _restore(workdir, name)
             done = evaluation.load(workdir / 'evaluation', name)
@@ -168,7 +173,7 @@ def report(config: ConfigDict, workdir: pathlib.Path) -> None:
     import jax
 
     from talkinghead_jax import evaluation
-    from talkinghead_jax.report import page, table
+    from talkinghead_jax.report import ablations, page, table
     from talkinghead_jax.stages.registry import STAGES
     from talkinghead_jax.train import history
     found = {name: evaluation.load(workdir / 'evaluation', name) for name in STAGES}
@@ -180,17 +185,34 @@ def report(config: ConfigDict, workdir: pathlib.Path) -> None:
         timings=timings.read(workdir), videos=[workdir / 'out.mp4', workdir / 'out_concat.mp4'],
         title=f'talkinghead_jax: {config.name}',
         facts={'config': config.name, 'image size': f'{config.image_size} px', 'jax': jax.__version__,
-               'device': jax.devices()[0].device_kind})
+               'device': jax.devices()[0].device_kind}, ablations=ablations.section(workdir / 'study'))
     print(table.text_table(found))
     print(f'report: {workdir / "report.html"}, {workdir / "report.json"}\ncheckpoints: {workdir / "checkpoints"}')
 
 
+def study(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """The ablations of the generator (Fig. 10a) at equal budget; several processes may share the work."""
+    from input_pipeline import detection, loader
+    from talkinghead_jax import study as studies
+    from talkinghead_jax.report import ablations
+    dataset = _open_dataset(config, workdir)
+    speakers = loader.evaluation_speakers(dataset, studies.STAGE, config, 'test')
+    training, held_out = (functools.partial(batches, dataset, studies.STAGE, config)
+                          for batches in (loader.training_batches, loader.evaluation_batches))
+    data = studies.Data(dataset.axes, dataset.metadata, training, functools.partial(held_out, 'test'), speakers)
+    with detection.detector(_landmarker(config)) as detector, timings.timed(workdir, 'study'):
+        found = studies.run_all(config, workdir / 'study', data, detector)
+    print(ablations.write(workdir / 'study', found, speakers))
+    if list((workdir / 'evaluation').glob('*.json')):
+        report(config, workdir)
+
+
 def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """A video of the source saying the speech; without --source, of a held-out speaker of the config's dataset."""
-    from talkinghead_jax.synthesis import controls, provenance
+    from talkinghead_jax.synthesis import controls, provenance, request
     values = flags.FLAGS
     inputs = {name: values[name].value for name in ('source', 'audio', 'driving', 'ref_pose') if values[name].value}
-    _check_inputs(inputs)
+    request.check(inputs, values.pose, values.preprocess, values.output, values.finetune_steps, values.finetune_size)
     used = ['expression', 'head_motion', 'generator', *([] if inputs else ['unprojection'])]
     networks = {name: _restore(workdir, name) for name in used}
     checkpoints = {name: f'{inference.step} {inference.digest}' for name, (_, inference) in networks.items()}
@@ -198,15 +220,18 @@ def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
     output = pathlib.Path(values.output or workdir / 'out.mp4').absolute()
     about = provenance.provenance(inputs, config.seed, {
         'pose': choice.pose or 'default', 'pose_scale': choice.pose_scale, 'preprocess': values.preprocess,
-        'expression_scale': choice.expression_scale, 'finetune_steps': values.finetune_steps}, checkpoints)
-    if _is_current(output, about):
-        print(f'up to date: {output}, {_concat_path(output)}')
+        'expression_scale': choice.expression_scale, 'finetune_steps': values.finetune_steps,
+        'finetune_size': values.finetune_size, 'finetune': config.finetune.to_dict()}, checkpoints)
+    if request.is_current(output, about):
+        print(f'up to date: {output}, {request.concat_path(output)}')
         return
 
+    if values.finetune_steps:
+        _tuning(config, networks['generator'][1])  # refuse an impossible size before the long work
     material = _material(config, workdir, inputs, networks)
     if not inputs.get('driving'):
         controls.pose_mode(choice, material['source'], material['reference'])  # refuse before the long work
-    theta = _theta(workdir, networks['generator'], material['source'])
+    theta = _theta(config, workdir, networks['generator'], material['source'], output)
     if inputs.get('driving'):
         frontal, pose = controls.drive(material['source'], material['driver'], choice)
     else:
@@ -215,35 +240,7 @@ def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
     _write_videos(output, theta, material, frontal, pose, about)
     if output == workdir / 'out.mp4' and list((workdir / 'evaluation').glob('*.json')):
         report(config, workdir)  # once more, now with the video
-    print(f'video: {output}\nside by side: {_concat_path(output)}')
-
-
-def _check_inputs(inputs: dict[str, str]) -> None:
-    for name, path in inputs.items():
-        if not pathlib.Path(path).is_file():
-            raise UserError(f'--{name}={path}: no such file; want a video, picture or sound')
-    if inputs and 'source' not in inputs:
-        raise UserError(f'--{next(iter(inputs))} needs --source, the person to animate; it is missing')
-    if 'source' in inputs and not ({'audio', 'driving'} & set(inputs)):
-        raise UserError('--source needs --audio, the speech, or --driving, a video that drives the face')
-    if {'audio', 'driving'} <= set(inputs):
-        raise UserError('--audio and --driving exclude each other; the sound of --driving is used')
-    values = flags.FLAGS
-    if 'driving' in inputs and (values.pose or 'ref_pose' in inputs):
-        raise UserError('--driving brings its own head pose; leave --pose and --ref_pose out')
-    if values.pose == 'reference' and 'ref_pose' not in inputs:
-        raise UserError('--pose=reference takes its head motion from a clip; want --ref_pose=CLIP')
-    if values.preprocess == 'full' and 'source' not in inputs:
-        raise UserError('--preprocess=full pastes into the picture of --source, which is missing')
-    if values.output and pathlib.Path(values.output).suffix not in ('.mp4', '.mov', '.mkv'):
-        raise UserError(f'--output={values.output}: want a name that ends in .mp4, .mov or .mkv')
-
-
-def _is_current(output: pathlib.Path, about: dict[str, Any]) -> bool:
-    """Whether `output` was made from just these inputs, settings and checkpoints."""
-    sidecar = output.with_suffix('.provenance.json')
-    there = all(path.is_file() for path in (output, _concat_path(output), sidecar))
-    return there and json.loads(sidecar.read_text()) == json.loads(json.dumps(about))
+    print(f'video: {output}\nside by side: {request.concat_path(output)}')
 
 
 def _material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str, str],
@@ -288,56 +285,50 @@ def _media_material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str,
             'path': inputs['source']}
 
 
-def _theta(workdir: pathlib.Path, trained: tuple, source: dict[str, Any]) -> Any:
+def _theta(config: ConfigDict, workdir: pathlib.Path, trained: tuple, source: dict[str, Any],
+           output: pathlib.Path) -> Any:
     """The generator for the source's mesh topology, fine-tuned if the user asks for it."""
     from input_pipeline import mediapipe_mapping
     network, inference = trained
     frozen = dict(network.frozen)
     if flags.FLAGS.source:  # real clips carry the tracked points; the networks do not know the topology
         frozen['triangles'] = mediapipe_mapping.mesh_triangles()
-    steps = flags.FLAGS.finetune_steps
-    if not steps:
-        return _network('generator', inference, frozen, len(source['mesh_vertices']))
-    return _finetune(workdir, inference, frozen, source, steps, _decoder(inference.config.image_size))
+    if flags.FLAGS.finetune_steps:
+        return _finetune(config, workdir, inference, frozen, source, output)
+    return _network('generator', inference, frozen, len(source['mesh_vertices']))
 
 
-def _finetune(workdir: pathlib.Path, inference: Any, frozen: dict[str, Any], source: dict[str, Any], steps: int,
-              decode: Callable[[bytes], Any]) -> Any:
-    """Adapt the generator to the source clip but for its last quarter, and print how it does on that quarter."""
+def _finetune(config: ConfigDict, workdir: pathlib.Path, inference: Any, frozen: dict[str, Any],
+              source: dict[str, Any], output: pathlib.Path) -> Any:
+    """Adapt the generator to the source clip but for its last quarter, and show how it does on that quarter."""
     import dataclasses
 
-    import jax
-
-    from input_pipeline import loader
-    from talkinghead_jax.stages import registry
-    from talkinghead_jax.synthesis import holdout
-    from talkinghead_jax.train import checkpoint, loop, sharding
+    from input_pipeline import detection, loader
+    from talkinghead_jax.synthesis import finetune, holdout
+    tuning, vertices = _tuning(config, inference), len(source['mesh_vertices'])
     if len(source['video']) == 1:
         raise UserError('--finetune_steps needs a clip, and --source is one picture; leave --finetune_steps out')
-    config = ConfigDict(inference.config.to_dict())
-    config.generator.steps = config.log.checkpoint_every_steps = steps
-    vertices = len(source['mesh_vertices'])
     seen, unseen = holdout.split(source)
-    stage = registry.make_stage('generator', config, _axes(frozen, vertices))
-    folder = workdir / 'finetuned' / f'{_fingerprint(source)}-{inference.digest}-{steps}'
-    loop.train(stage, config, frozen, functools.partial(loader.record_batches, [seen], 'generator', config), folder,
-               initial={'params': inference.params, 'model_state': inference.model_state},
-               layout=sharding.make_layout(devices=jax.local_devices()[:1]))  # the batch is small
-    tuned = dataclasses.replace(checkpoint.load_for_inference(folder, 'generator'), step=steps)
-    network = _network('generator', tuned, frozen, vertices)
-    if not unseen['detected'].any():
-        return network  # a short clip: nothing is left to score
-    untuned = holdout.score(_network('generator', inference, frozen, vertices), seen, unseen, decode)
-    scores = {'before': untuned['model'], 'matched reference': untuned['matched_reference'],
-              f'after {steps} steps': holdout.score(network, seen, unseen, decode)['model']}
-    print(f'on the {len(unseen["video"])} frames of the source that were held out:')
-    for name, of in scores.items():
-        print(f'  {name:22s} ssim {of["ssim"]:.4f}   psnr {of["psnr"]:.2f} dB')
+    tuned = finetune.adapt(inference, frozen, tuning, _axes(frozen, vertices),
+                           functools.partial(loader.record_batches, [seen], 'generator', tuning),
+                           workdir / 'finetuned' / finetune.name_of(source, inference.digest, tuning))
+    networks = {'before': _network('generator', dataclasses.replace(inference, config=tuning), frozen, vertices),
+                f'after {tuned.step} steps': _network('generator', tuned, frozen, vertices)}
+    name, network = list(networks.items())[-1]
+    if unseen['detected'].any():  # in a short clip nothing is left to score
+        with detection.detector(_landmarker(config)) as detector:
+            score = holdout.score(networks, seen, unseen, _decoder(tuning.image_size), detector)
+        finetune.report(score, name, len(seen['video']), output)
     return network
 
 
-def _fingerprint(record: dict[str, Any]) -> str:
-    return hashlib.sha256(b''.join(record['video'])).hexdigest()[:12]
+def _tuning(config: ConfigDict, inference: Any) -> ConfigDict:
+    from talkinghead_jax.synthesis import finetune
+    tuning = finetune.configure(inference.config, config.finetune, flags.FLAGS.finetune_steps,
+                                flags.FLAGS.finetune_size)
+    if not config.generator.losses.perceptual.weight:  # here the user can do without VGG19's weights
+        tuning.generator.losses.perceptual.weight = 0.0
+    return tuning
 
 
 def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], frontal: Any, pose: Any,
@@ -347,7 +338,7 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
 
     from input_pipeline import media
     from talkinghead_jax import specs
-    from talkinghead_jax.synthesis import paste_back, provenance, side_by_side, talking_head
+    from talkinghead_jax.synthesis import paste_back, provenance, request, side_by_side, talking_head
     source = material['source']
     decode = _decoder(theta.axis('target', 1))
     frames = list(tqdm.tqdm(talking_head.generate_frames(theta, source, frontal, pose, decode), total=len(pose),
@@ -363,13 +354,22 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
     tags, sound = provenance.container_tags(about), material['audio'].reshape(-1)
     media.write_video(output, pictures, sound, metadata=tags)
     reference = decode(source['video'][int(source['key_frame'])])
-    media.write_video(_concat_path(output), side_by_side.comparison(reference, frames, material['truth']),
+    media.write_video(request.concat_path(output), side_by_side.comparison(reference, frames, material['truth']),
                       sound, metadata=tags)
     provenance.write_sidecar(output, about)
 
 
-def _concat_path(output: pathlib.Path) -> pathlib.Path:
-    return output.with_name(f'{output.stem}_concat{output.suffix}')
+def convert(config: ConfigDict | None, workdir: pathlib.Path) -> None:
+    """The published weight file --input into what training and evaluation read (`third_party/*/README.md`)."""
+    from third_party import convert as conversion
+    del config, workdir  # networks serve every config
+    if len(_INPUT.value) != 1:
+        raise UserError(f'--mode=convert found {len(_INPUT.value)} --input; want one, the published weight file')
+    try:
+        converted = conversion.convert(_NETWORK.value, _INPUT.value[0])
+    except (OSError, ValueError) as error:
+        raise UserError(str(error)) from error
+    print(f'{converted.path}\n{converted.verdict}')
 
 
 def _restore(workdir: pathlib.Path, name: str) -> tuple[Any, Any]:
@@ -389,27 +389,6 @@ def _network(name: str, inference: Any, frozen: dict[str, Any], vertices: int) -
 
 def _axes(frozen: dict[str, Any], vertices: int) -> dict[str, int]:
     return {'vertices': vertices, 'triangles': len(frozen['triangles']), 'components': len(frozen['pca_basis'])}
-
-
-@contextlib.contextmanager
-def _detector(config: ConfigDict) -> Iterator[Callable | None]:
-    """MediaPipe as a function: frames -> (landmarks, detected); None where its model is absent and not asked for."""
-    from input_pipeline import face_tracking
-    try:
-        path = face_tracking.find_landmarker(_landmarker(config))
-    except UserError:
-        if _landmarker(config):
-            raise
-        path = None
-    if path is None:
-        yield None
-        return
-    with face_tracking.MediaPipeDetector(path) as detector:
-        def detect(images: Any) -> tuple[Any, Any]:
-            # One by one: they are pictures of different people, not a film in which to follow a face.
-            found = [detector.detect(image[None]) for image in images]
-            return np.concatenate([f.landmarks for f in found]), np.concatenate([f.detected for f in found])
-        yield detect
 
 
 def _landmarker(config: ConfigDict) -> str:
@@ -437,7 +416,8 @@ def _data_directory(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(config.data.directory).absolute() if config.data.directory else workdir / 'data'
 
 
-MODES = {'prepare': prepare, 'train': train, 'evaluate': evaluate, 'report': report, 'generate': generate}
+MODES = {'prepare': prepare, 'train': train, 'evaluate': evaluate, 'report': report, 'study': study,
+         'generate': generate, 'convert': convert}
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

@@ -132,13 +132,18 @@ def _head_motion(record: Record, rng: np.random.Generator, data: ConfigDict, tra
 
 def _generator(record: Record, rng: np.random.Generator, data: ConfigDict, size: int, training: bool,
                target: int) -> Example:
-    """References from the first part of the clip, the key frame with its mesh, and one later frame."""
-    references, mask = (_draw_references(record, rng, data.references) if training
-                        else _spread_references(record, data.references))
+    """References from the first part of the clip, the key frame with its mesh, and one later frame.
+
+    With `data.gap` (fine-tuning: one clip has few frames) target and references come from the whole clip.
+    """
     later = _later_frames(record)
-    if training:
+    if training and data.get('gap', 0):
+        references, mask, chosen = _draw_apart(record, rng, data.references, data.gap)
+    elif training:
+        references, mask = _draw_references(record, rng, data.references)
         chosen = int(rng.choice(later))
     else:
+        references, mask = _spread_references(record, data.references)
         chosen = int(later[int((target + 0.5) * len(later) / data.targets_per_clip)])
     key = int(record['key_frame'])
     order = np.array([*references, key, chosen])
@@ -175,6 +180,17 @@ def _draw_references(record: Record, rng: np.random.Generator, count: int) -> tu
         chosen = rng.choice(context, valid, replace=len(context) < valid)
     frames = np.concatenate([chosen, np.repeat(chosen[:1], count - valid)])
     return frames, np.arange(count) < valid
+
+
+def _draw_apart(record: Record, rng: np.random.Generator, count: int,
+                gap: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """K references (K,), all valid, their mask, and a target: `gap` frames or more apart where the clip allows."""
+    frames = _detected(record, np.arange(len(record['pose'])))
+    target = int(rng.choice(frames))
+    apart = frames[np.abs(frames - target) >= gap]
+    if not len(apart):
+        apart = frames[frames != target] if len(frames) > 1 else frames
+    return rng.choice(apart, count, replace=len(apart) < count), np.ones(count, bool), target
 
 
 def _spread_references(record: Record, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,8 @@ from input_pipeline.dataset import Dataset, MemoryRecords, open_dataset
 from talkinghead_jax import specs
 from talkinghead_jax.errors import UserError
 
-__all__ = ['Dataset', 'evaluation_batches', 'open_dataset', 'record_batches', 'training_batches']
+__all__ = ['Dataset', 'evaluation_batches', 'evaluation_speakers', 'open_dataset', 'record_batches',
+           'training_batches']
 
 tf.config.set_visible_devices([], 'GPU')  # the accelerator belongs to JAX
 
@@ -80,6 +81,13 @@ def evaluation_batches(dataset: Dataset, stage_name: str, config: ConfigDict, sp
 
     batches = -(-count // stage.batch_size)
     return _batches(draw, records, stage_name, config, False, range(batches), process_index, process_count)
+
+
+def evaluation_speakers(dataset: Dataset, stage_name: str, config: ConfigDict, split: str) -> np.ndarray:
+    """(n,) str: whose clip each example of `evaluation_batches` is from, in their order and without the filling."""
+    records, stage = _records(dataset, stage_name, split), config[stage_name]
+    clips = _eligible(records, stage_name, stage)
+    return np.tile([records[clip]['speaker_id'] for clip in clips], examples.targets(stage_name, stage))
 
 
 def _training(records: Sequence, stage_name: str, config: ConfigDict, start_step: int, process_index: int,

@@ -16,12 +16,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from talkinghead_jax import files, specs
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry import face
-from talkinghead_jax.pixels import to_uint8
+from talkinghead_jax.pixels import to_uint8, upscale
 from talkinghead_jax.stages.base import Stage
 
 # frames (N, H, W, 3) uint8 -> (landmarks (N, 68, 3) in frame px, detected (N,) bool)
@@ -158,12 +157,12 @@ def _detected_lmd(
     detector: Detector, outputs: Mapping[str, Mapping[str, Any]], target: np.ndarray, real: np.ndarray,
 ) -> dict[str, dict[str, np.ndarray]]:
     """`lmd@mean20-mediapipe`, (B,) px at 256 px, NaN where a face was missed; and where that happened."""
-    true_landmarks, true_found = detector(_upscale(np.asarray(target)[real]))
+    true_landmarks, true_found = detector(upscale(np.asarray(target)[real], specs.CROP_SIZE))
     values = {}
     for method, out in outputs.items():
         if 'image' not in out:
             continue
-        landmarks, found = detector(_upscale(to_uint8(np.asarray(out['image'])[real])))
+        landmarks, found = detector(upscale(to_uint8(np.asarray(out['image'])[real]), specs.CROP_SIZE))
         distance, failure = np.full(len(real), np.nan), np.zeros(len(real))
         distance[real] = np.where(found & true_found, mouth_distance(landmarks, true_landmarks), np.nan)
         failure[real] = ~np.asarray(found, bool)
@@ -178,13 +177,6 @@ def mouth_distance(landmarks: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return mouth - mouth.mean(axis=1, keepdims=True)
 
     return np.linalg.norm(centred(landmarks) - centred(truth), axis=-1).mean(axis=-1)
-
-
-def _upscale(frames: np.ndarray, size: int = specs.CROP_SIZE) -> np.ndarray:
-    if frames.shape[1:3] == (size, size) or not len(frames):
-        return frames
-    return np.stack([np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC))
-                     for frame in frames])
 
 
 def _detector_notes(sums: _Collector, detector: Detector | None) -> dict[str, str]:

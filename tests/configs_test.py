@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import common, demo
 from talkinghead_jax import specs
+from talkinghead_jax.models import generator
 from talkinghead_jax.nn import randomness
 from talkinghead_jax.stages import registry
 
@@ -49,6 +50,24 @@ def test_losses_of_every_stage_have_the_right_shapes(name, stage_name):
         lambda a: (a.shape, a.dtype), model_state)
 
 
-def test_an_unknown_stage_is_named():
-    with pytest.raises(ValueError, match='unknown stage'):
-        demo.get_config('generatr')
+@pytest.mark.parametrize(('argument', 'words'), [
+    ('generatr', "unknown stage 'generatr'; stages are unprojection"),
+    ('generator,ablation=no_4d', "unknown ablation 'no_4d'; ablations are no_3d, no_hybrid"),
+    ('generator,ablate=no_3d', "unknown option 'ablate=no_3d' of stage generator"),
+    ('expression,ablation=no_3d', "unknown option 'ablation=no_3d' of stage expression"),
+    ('generator,', "unknown option ''"),
+])
+def test_a_wrong_argument_is_named(argument, words):
+    with pytest.raises(ValueError, match=words):
+        demo.get_config(argument)
+
+
+def test_an_ablation_is_an_argument():
+    assert demo.get_config('generator').generator.model.ablation == ''
+    for name in common.ABLATIONS:
+        config = demo.get_config(f'generator,ablation={name}')
+        assert (config.stages, config.generator.model.ablation) == (('generator',), name)
+
+
+def test_the_configs_know_every_ablation():
+    assert ('', *common.ABLATIONS) == generator.ABLATIONS == common.base('').study.variants

@@ -119,11 +119,16 @@ class TestRealClips:
     def clips(self, shared_data):
         return shared_data / 'clips'
 
-    def test_clip_with_other_speech_and_finetuning(self, generate, clips):
-        output, printed = generate(f'--source={clips}/voxceleb2/00098.mp4', '--finetune_steps=4',
-                                   f'--audio={clips}/grid/bbaf2n.mpg')
+    def test_clip_with_other_speech_and_finetuning_at_another_size(self, generate, clips):
+        output, printed = generate(f'--source={clips}/voxceleb2/00098.mp4', f'--audio={clips}/grid/bbaf2n.mpg',
+                                   '--finetune_steps=4', '--finetune_size=72')
         assert_playable(output, frames=75)  # 2.97 s of sound
-        assert 'ssim' in printed
+        assert 'after 4 steps' in printed
+        scores = json.loads(output.with_name('video_heldout.json').read_text())
+        assert {'before', 'after 4 steps', 'matched_reference', 'render_on_reference'} < set(scores['methods'])
+        assert len(scores['frames']) > 16
+        assert 0 < scores['methods']['after 4 steps']['ssim'] < 1
+        assert output.with_name('video_heldout.png').stat().st_size > 50_000
 
     def test_picture(self, generate, clips, shared_data):
         output, _ = generate(f'--source={shared_data}/portraits/obama.jpg', '--pose=still',

@@ -16,6 +16,8 @@ RIGHT_EYE = tuple(range(36, 42))  # the person's right eye, on the left of the i
 LEFT_EYE = tuple(range(42, 48))
 MOUTH = tuple(range(48, 68))
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))  # (upper, lower) pairs
+EYELIDS = ((37, 41), (38, 40), (43, 47), (44, 46))  # (upper, lower) pairs
+EYE_CORNERS = ((36, 39), (42, 45))
 
 # Points that expression hardly moves: what Kabsch aligns.
 RIGID_POINTS = (1, 2, 3, 4, 5, 11, 12, 13, 14, 15, *range(27, 36), 36, 39, 42, 45, 17, 21, 22, 26)
@@ -74,6 +76,21 @@ def mouth_opening(landmarks: jax.Array) -> jax.Array:
     upper, lower = np.array(INNER_LIPS).T
     gap = landmarks[..., lower, :] - landmarks[..., upper, :]
     return xp.sqrt((gap ** 2).sum(-1) + 1e-12).mean(-1)
+
+
+def eye_opening(landmarks: jax.Array) -> jax.Array:
+    """Eye aspect ratio (Soukupova and Cech 2016): mean distance of the lids over that of the corners of each eye.
+
+    (..., 68, 2 or 3) -> (...,). Unlike a distance in px it does not grow with the face.
+    """
+    xp = namespace(landmarks)
+
+    def distance(pairs: tuple[tuple[int, int], ...]) -> jax.Array:
+        first, second = np.array(pairs).T
+        gap = landmarks[..., second, :] - landmarks[..., first, :]
+        return xp.sqrt((gap ** 2).sum(-1) + 1e-12).mean(-1)
+
+    return distance(EYELIDS) / distance(EYE_CORNERS)
 
 
 def identity_offset(closed_mouth_frontal: jax.Array) -> jax.Array:

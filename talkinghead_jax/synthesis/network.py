@@ -34,6 +34,14 @@ class Network:
         """Outputs of a batch of input fields; targets need not be there."""
         return self._predict(self.params, self.model_state, self.frozen, dict(batch))
 
+    @functools.cached_property
+    def _baselines(self) -> Callable[..., dict[str, dict[str, jax.Array]]]:
+        return jax.jit(self.stage.baselines)
+
+    def baselines(self, batch: Mapping[str, Any]) -> dict[str, dict[str, jax.Array]]:
+        """Outputs of the stage's baselines for the same batch: name -> outputs."""
+        return self._baselines(dict(batch), self.frozen)
+
     def axis(self, field: str, axis: int) -> int:
         """Length of one axis of a field in the batches that the stage was configured for."""
         return self.stage.batch_spec[field].shape[axis]

@@ -156,18 +156,30 @@ def generate_frames(
     Yields:
       T times {'image', 'render', 'matched'}: (S, S, 3) uint8; the result, y~_t and y_ts.
     """
+    for batch, real in target_batches(theta, record, frontal, pose, decode, references, batch_size):
+        outputs = theta(batch)
+        frames = {name: to_uint8(np.asarray(outputs[name])) for name in ('image', 'render', 'matched')}
+        for i in range(real):
+            yield {name: of[i] for name, of in frames.items()}
+
+
+def target_batches(
+    theta: Network, record: Record, frontal: np.ndarray, pose: np.ndarray, decode: Decode,
+    references: int | None = None, batch_size: int = 4,
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """What `generate_frames`, whose arguments these are, hands to `theta`.
+
+    Yields:
+      A batch, and how many of its frames count: the last repeats its last frame, so that all have one shape.
+    """
     landmarks = rigid.apply_pose(np.asarray(frontal, np.float32), np.asarray(pose, np.float32))
     count = theta.axis('references', 1) if references is None else references
     source = jax.device_put(_source_fields(record, decode, count, batch_size))
     for start in range(0, len(landmarks), batch_size):
         real = min(batch_size, len(landmarks) - start)
-        # The last batch repeats its last frame, so that every batch has the same shape.
         index = start + np.minimum(np.arange(batch_size), real - 1)
-        outputs = theta({**source, 'target_landmarks': landmarks[index].astype(np.float32),
-                         'target_pose': np.asarray(pose[index], np.float32)})
-        frames = {name: to_uint8(np.asarray(outputs[name])) for name in ('image', 'render', 'matched')}
-        for i in range(real):
-            yield {name: of[i] for name, of in frames.items()}
+        yield {**source, 'target_landmarks': landmarks[index].astype(np.float32),
+               'target_pose': np.asarray(pose[index], np.float32)}, real
 
 
 def _source_fields(record: Record, decode: Decode, count: int, batch_size: int) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ def test_mirror_is_an_involution_that_swaps_sides():
 
 def test_numpy_and_jax_agree():
     points = faces(3).astype(np.float32)
-    for function in (face.mirror, face.mouth_opening, face.identity_offset, face.close_mouth):
+    for function in (face.mirror, face.mouth_opening, face.eye_opening, face.identity_offset, face.close_mouth):
         assert isinstance(function(points), np.ndarray)
         assert isinstance(function(jnp.asarray(points)), jax.Array)
         np.testing.assert_allclose(function(jnp.asarray(points)), function(points), atol=1e-4)
@@ -47,6 +47,18 @@ def test_close_mouth_closes_an_open_mouth_and_leaves_the_upper_face():
     assert closed[57, 1] > closed[66, 1], 'the lower lip stays below the inner one'
     again = face.close_mouth(closed)
     assert np.abs(again - closed).max() < 1, 'a closed mouth stays as it is'
+
+
+def test_eye_opening_is_the_mean_lift_of_the_lids():
+    lifted = face.TEMPLATE.copy()
+    before = face.eye_opening(lifted)
+    distances = [np.linalg.norm(lifted[upper] - lifted[lower]) for upper, lower in face.EYELIDS]
+    assert before == pytest.approx(np.mean(distances) / np.linalg.norm(lifted[36] - lifted[39]))
+    assert face.eye_opening(2 * lifted) == pytest.approx(before)
+    for upper, lower in face.EYELIDS:
+        lifted[upper] += 2 * (lifted[upper] - lifted[lower])
+    assert face.eye_opening(lifted) == pytest.approx(3 * before)
+    np.testing.assert_allclose(face.eye_opening(face.mirror(lifted)), face.eye_opening(lifted))
 
 
 def test_mouth_opening_has_a_finite_gradient_when_closed():

@@ -133,6 +133,26 @@ def test_generator_references_come_before_targets():
     assert counts == set(range(1, 9))
 
 
+@pytest.mark.parametrize(('frames', 'gap'), [(100, 8), (100, 60), (5, 8), (1, 8)])
+def test_with_a_gap_targets_come_from_the_whole_clip_and_stay_apart_from_references(frames, gap):
+    config, record = _config(), fake_record(frames=frames)
+    config.generator.data.jitter = 0.0
+    with config.generator.data.unlocked():
+        config.generator.data.gap = gap
+    targets = []
+    for seed in range(40):
+        example = _sample('generator', record, config, seed=seed)
+        numbers = np.array([_number(image) for image in example['references']])
+        targets.append(_number(example['target']))
+        assert example['reference_mask'].all()
+        if frames == 100 and (gap == 8 or not 40 <= targets[-1] < 60):
+            assert np.abs(numbers - targets[-1]).min() >= gap
+        elif frames > 1:
+            assert targets[-1] not in numbers
+    assert len(set(targets)) > min(frames, 20) // 2 - (frames == 1)
+    assert _sample('generator', record, config, training=False).keys() == example.keys()
+
+
 def test_generator_evaluation_spreads_references_and_targets():
     config, record = _config(), fake_record(frames=104)
     found = [_sample('generator', record, config, False, target=target) for target in range(4)]

@@ -92,6 +92,17 @@ def test_evaluation_shows_several_targets_of_each_clip(prepared, fake_data):
     assert len(np.unique(poses, axis=0)) == 12
 
 
+def test_the_speaker_of_every_evaluation_example_is_known(prepared, fake_data):
+    config = prepared[0]
+    speakers = loader.evaluation_speakers(fake_data, 'generator', config, 'test')
+    meshes = {record['speaker_id']: record['mesh_vertices'] for record in fake_data.records('clips', 'test')}
+    shown = [vertices for batch in loader.evaluation_batches(fake_data, 'generator', config, 'test')
+             for vertices in batch['mesh_vertices'][batch['mask']]]
+    assert len(meshes) == 3
+    for speaker, vertices in zip(speakers, shown, strict=True):
+        np.testing.assert_array_equal(vertices, meshes[speaker])
+
+
 def test_records_in_memory_give_batches(prepared):
     config, record = prepared[0], fake_record(frames=40, size=fake_dataset.SIZE)
     for batch in _take(loader.record_batches([record], 'generator', config), 2):

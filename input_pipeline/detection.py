@@ -1,0 +1,38 @@
+"""MediaPipe as a plain function from pictures to landmarks: what metrics on generated frames need."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from input_pipeline import face_tracking
+from talkinghead_jax.errors import UserError
+
+Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@contextlib.contextmanager
+def detector(landmarker: str = '') -> Iterator[Detector | None]:
+    """Frames (N, H, W, 3) uint8 -> landmarks (N, 68, 3) px and detected (N,) bool, while the context is open.
+
+    Args:
+      landmarker: path of `face_landmarker.task`; '' looks for it, and gives None where it is not found.
+
+    Raises:
+      UserError: `landmarker` is given and is no such file.
+    """
+    try:
+        path = face_tracking.find_landmarker(landmarker)
+    except UserError:
+        if landmarker:
+            raise
+        path = None
+    if path is None:
+        yield None
+        return
+    with face_tracking.MediaPipeDetector(path) as tracker:
+        def detect(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            # One by one: they are pictures of different people, not a film in which to follow a face.
+            found = [tracker.detect(image[None]) for image in images]
+            return np.concatenate([f.landmarks for f in found]), np.concatenate([f.detected for f in found])
+        yield detect

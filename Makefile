@@ -39,7 +39,7 @@ bench: .venv-bench/.installed
 	taskset -c 0 $(BENCH) -m benchmarks.rasterizer
 	$(BENCH) -m benchmarks.flow_warp
 
-# The generator at 256 px: an hour on two cores, and 8 GiB of memory.
+# The generator at 256 px, compiled and run.
 bench-full: setup
 	$(PY) -m benchmarks.full_size
 	$(PY) -m benchmarks.full_size --program=step --perceptual=10

@@ -32,7 +32,7 @@ from talkinghead_jax.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'configs/NAME.py[:STAGE]', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where everything is written; by default runs/NAME')
 _MODE = flags.DEFINE_list('mode', ['train'],
-                          'what to do, in this order: prepare, train, evaluate, report, study, generate, convert')
+                          'what to do, in this order; of prepare, train, evaluate, report, study, generate, convert')
 _INPUT = flags.DEFINE_multi_string('input', [], 'prepare: a video of one face that speaks; may be repeated; '
                                    'convert: the published weight file')
 _NETWORK = flags.DEFINE_string('network', '', 'convert: the published network, as in --network=vgg19')
@@ -49,6 +49,8 @@ flags.DEFINE_integer('finetune_steps', 0,
                      'generate: first adapt the generator to the source clip, with its training settings', 0)
 flags.DEFINE_integer('finetune_size', 0, 'generate: side of the frames while and after adapting, px; by default that '
                      'of training', 0)
+flags.DEFINE_integer('references', None, 'generate: K, how many frames of the source the generator sees; by default '
+                     'as in training', 1)
 flags.DEFINE_float('expression_scale', 1.0, 'generate: strength of the expression', 0.0)
 flags.DEFINE_float('pose_scale', 1.0, 'generate: strength of the head motion', 0.0)
 flags.DEFINE_enum('preprocess', 'crop', ['crop', 'full'],
@@ -76,11 +78,9 @@ def main(argv: list[str]) -> int:
 def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
     """Flags -> (config, absolute workdir); every way of getting a flag wrong becomes one sentence."""
     app.define_help_flags()
-    named = (after if equals else argv[i + 1] if i + 1 < len(argv) else ''
-             for i, (flag, equals, after) in enumerate(a.partition('=') for a in argv)
-             if flag in ('--config', '-config'))
-    path = next(named, '').partition(':')[0]
-    if not any(a.startswith('--help') or a == '--mode=convert' for a in argv) and not pathlib.Path(path).is_file():
+    path = _value(argv, 'config').partition(':')[0]
+    without = any(a.startswith('--help') for a in argv) or _value(argv, 'mode') == 'convert'
+    if not without and not pathlib.Path(path).is_file():
         raise UserError(f'--config={path}: no such file; want --config=configs/NAME.py' if path else
                         'flag --config is missing; want --config=configs/NAME.py')
     try:
@@ -96,6 +96,14 @@ def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
             raise UserError(f'--mode={mode}: unknown; want one of {", ".join(MODES)}')
     return config, pathlib.Path(
         _WORKDIR.value or (f'runs/{config.name}' if config else files.cache_folder())).absolute()
+
+
+def _value(argv: list[str], name: str) -> str:
+    """What follows the first --NAME, before absl has parsed anything; '' where it is not there."""
+    found = (after if equals else argv[i + 1] if i + 1 < len(argv) else ''
+             for i, (flag, equals, after) in enumerate(a.partition('=') for a in argv)
+             if flag.lstrip('-') == name and flag.startswith('-'))
+    return next(found, '')
 
 
 def _set_up(workdir: pathlib.Path) -> None:
@@ -218,20 +226,21 @@ def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
     checkpoints = {name: f'{inference.step} {inference.digest}' for name, (_, inference) in networks.items()}
     choice = controls.Controls(values.pose, values.pose_scale, values.expression_scale)
     output = pathlib.Path(values.output or workdir / 'out.mp4').absolute()
+    # Made here, because it refuses an impossible size before the long work.
+    tuning = _tuning(config, inputs, networks['generator'][1]) if values.finetune_steps else None
     about = provenance.provenance(inputs, config.seed, {
         'pose': choice.pose or 'default', 'pose_scale': choice.pose_scale, 'preprocess': values.preprocess,
         'expression_scale': choice.expression_scale, 'finetune_steps': values.finetune_steps,
-        'finetune_size': values.finetune_size, 'finetune': config.finetune.to_dict()}, checkpoints)
+        'finetune_size': values.finetune_size, 'finetune': tuning and tuning.generator.to_dict(),
+        'references': values.references}, checkpoints)
     if request.is_current(output, about):
         print(f'up to date: {output}, {request.concat_path(output)}')
         return
 
-    if values.finetune_steps:
-        _tuning(config, networks['generator'][1])  # refuse an impossible size before the long work
     material = _material(config, workdir, inputs, networks)
     if not inputs.get('driving'):
         controls.pose_mode(choice, material['source'], material['reference'])  # refuse before the long work
-    theta = _theta(config, workdir, networks['generator'], material['source'], output)
+    theta = _theta(config, tuning, workdir, networks['generator'], material['source'], output)
     if inputs.get('driving'):
         frontal, pose = controls.drive(material['source'], material['driver'], choice)
     else:
@@ -285,29 +294,27 @@ def _media_material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str,
             'path': inputs['source']}
 
 
-def _theta(config: ConfigDict, workdir: pathlib.Path, trained: tuple, source: dict[str, Any],
-           output: pathlib.Path) -> Any:
+def _theta(config: ConfigDict, tuning: ConfigDict | None, workdir: pathlib.Path, trained: tuple,
+           source: dict[str, Any], output: pathlib.Path) -> Any:
     """The generator for the source's mesh topology, fine-tuned if the user asks for it."""
     from input_pipeline import mediapipe_mapping
     network, inference = trained
     frozen = dict(network.frozen)
     if flags.FLAGS.source:  # real clips carry the tracked points; the networks do not know the topology
         frozen['triangles'] = mediapipe_mapping.mesh_triangles()
-    if flags.FLAGS.finetune_steps:
-        return _finetune(config, workdir, inference, frozen, source, output)
+    if tuning:
+        return _finetune(config, tuning, workdir, inference, frozen, source, output)
     return _network('generator', inference, frozen, len(source['mesh_vertices']))
 
 
-def _finetune(config: ConfigDict, workdir: pathlib.Path, inference: Any, frozen: dict[str, Any],
-              source: dict[str, Any], output: pathlib.Path) -> Any:
+def _finetune(config: ConfigDict, tuning: ConfigDict, workdir: pathlib.Path, inference: Any,
+              frozen: dict[str, Any], source: dict[str, Any], output: pathlib.Path) -> Any:
     """Adapt the generator to the source clip but for its last quarter, and show how it does on that quarter."""
     import dataclasses
 
     from input_pipeline import detection, loader
     from talkinghead_jax.synthesis import finetune, holdout
-    tuning, vertices = _tuning(config, inference), len(source['mesh_vertices'])
-    if len(source['video']) == 1:
-        raise UserError('--finetune_steps needs a clip, and --source is one picture; leave --finetune_steps out')
+    vertices = len(source['mesh_vertices'])
     seen, unseen = holdout.split(source)
     tuned = finetune.adapt(inference, frozen, tuning, _axes(frozen, vertices),
                            functools.partial(loader.record_batches, [seen], 'generator', tuning),
@@ -322,13 +329,16 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path, inference: Any, frozen:
     return network
 
 
-def _tuning(config: ConfigDict, inference: Any) -> ConfigDict:
+def _tuning(config: ConfigDict, inputs: dict[str, str], inference: Any) -> ConfigDict:
+    """The settings of --finetune_steps, checked."""
+    from input_pipeline import media
     from talkinghead_jax.synthesis import finetune
-    tuning = finetune.configure(inference.config, config.finetune, flags.FLAGS.finetune_steps,
-                                flags.FLAGS.finetune_size)
+    if media.is_image(inputs.get('source', '')):
+        raise UserError('--finetune_steps needs a clip, and --source is one picture; leave --finetune_steps out')
+    settings = ConfigDict(config.finetune.to_dict())
     if not config.generator.losses.perceptual.weight:  # here the user can do without VGG19's weights
-        tuning.generator.losses.perceptual.weight = 0.0
-    return tuning
+        settings.update({'losses': {'perceptual': {'weight': 0.0}}})
+    return finetune.configure(inference.config, settings, flags.FLAGS.finetune_steps, flags.FLAGS.finetune_size)
 
 
 def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], frontal: Any, pose: Any,
@@ -341,8 +351,8 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
     from talkinghead_jax.synthesis import paste_back, provenance, request, side_by_side, talking_head
     source = material['source']
     decode = _decoder(theta.axis('target', 1))
-    frames = list(tqdm.tqdm(talking_head.generate_frames(theta, source, frontal, pose, decode), total=len(pose),
-                            desc='generate', unit='frame'))
+    drawn = talking_head.generate_frames(theta, source, frontal, pose, decode, flags.FLAGS.references)
+    frames = list(tqdm.tqdm(drawn, total=len(pose), desc='generate', unit='frame'))
     images = [frame['image'] for frame in frames]
     if flags.FLAGS.preprocess == 'full':
         from input_pipeline import preprocess
@@ -377,7 +387,11 @@ def _restore(workdir: pathlib.Path, name: str) -> tuple[Any, Any]:
     from talkinghead_jax.train import checkpoint
     inference = checkpoint.load_for_inference(workdir, name)
     vertices = int(inference.dataset['uv_mask'].sum()) if 'uv_mask' in inference.dataset else 0
-    return _network(name, inference, inference.dataset, vertices), inference
+    try:
+        return _network(name, inference, inference.dataset, vertices), inference
+    except (AttributeError, KeyError) as error:  # of its config, in which newer versions look for more
+        raise UserError(f'{workdir / "checkpoints" / name} was trained by another version of this program ({error}); '
+                        'train it anew, in another --workdir') from error
 
 
 def _network(name: str, inference: Any, frozen: dict[str, Any], vertices: int) -> Any:

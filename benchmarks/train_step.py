@@ -7,7 +7,6 @@ Batches are random arrays of the stage's batch spec, so the figures hold the ste
 
 import argparse
 import functools
-import importlib.util
 import statistics
 import time
 
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.parameters import load_config
 from talkinghead_jax import specs
 from talkinghead_jax.stages import registry
 from talkinghead_jax.train import sharding, state, step
@@ -71,10 +71,7 @@ def main() -> None:
     parser.add_argument('--config', default='configs/demo.py')
     parser.add_argument('--steps', type=int, default=20)
     arguments = parser.parse_args()
-    module_spec = importlib.util.spec_from_file_location('config', arguments.config)
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    config = module.get_config()
+    config = load_config(arguments.config)
     print(f'jax {jax.__version__} on {jax.devices()[0].device_kind}, {arguments.steps} steps, median')
     for name in config.stages:
         compilation, seconds = measure(name, config, arguments.steps)

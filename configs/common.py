@@ -139,6 +139,8 @@ def finetune() -> ConfigDict:
     """What differs from `generator` while it is adapted to one clip (--finetune_steps), in the same tree."""
     return ConfigDict({
         'batch_size': 2,
-        'worse_match_probability': 0.25,
+        'optim': {'learning_rate': 2e-4},
+        'worse_match_probability': 0.2,
+        'model': {'remat': ''},
         'data': {'gap': 8},  # frames between target and references, which then come from the whole clip
     })

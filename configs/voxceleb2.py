@@ -1,11 +1,16 @@
 """VoxCeleb2 at full size: 256 px, 8 references, the paper's schedule.
 
-    launch.py --config=configs/voxceleb2.py --workdir=runs/voxceleb2                        # trains the generator
-    launch.py --config=configs/voxceleb2.py:expression --workdir=runs/voxceleb2             # another stage
-    launch.py --config=configs/voxceleb2.py --workdir=runs/voxceleb2 --config.dtype=bfloat16   # on accelerators
+There is no builder of the dataset voxceleb2 yet. What runs today are videos in a folder of your own, in the layout of
+input_pipeline/datasets/folder_of_clips/README.md; each command needs the two flags of the data:
 
-It reads data that `--mode=prepare` has left in WORKDIR/data. The sizes, the memory and the arithmetic of a step are
-in docs/full_size.md.
+    D="--config.data.dataset=folder_of_clips --config.data.media=DIR --workdir=runs/voxceleb2"
+    launch.py --config=configs/voxceleb2.py $D --mode=prepare                       # into runs/voxceleb2/data
+    launch.py --config=configs/voxceleb2.py $D                                      # trains the generator
+    launch.py --config=configs/voxceleb2.py:expression $D                           # another stage, or head_motion
+    launch.py --config=configs/voxceleb2.py $D --config.dtype=bfloat16              # on accelerators
+
+The generator needs VGG19's weights (third_party/vgg19/README.md) or a perceptual loss of weight 0, `--mode=evaluate`
+needs clips in DIR/test, and `unprojection` needs position maps, which such a folder has not.
 """
 
 from ml_collections import ConfigDict

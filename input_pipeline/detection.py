@@ -1,18 +1,17 @@
 """MediaPipe as a plain function from pictures to landmarks: what metrics on generated frames need."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from input_pipeline import face_tracking
+from talkinghead_jax import specs
 from talkinghead_jax.errors import UserError
-
-Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @contextlib.contextmanager
-def detector(landmarker: str = '') -> Iterator[Detector | None]:
+def detector(landmarker: str = '') -> Iterator[specs.Detector | None]:
     """Frames (N, H, W, 3) uint8 -> landmarks (N, 68, 3) px and detected (N,) bool, while the context is open.
 
     Args:
@@ -34,5 +33,7 @@ def detector(landmarker: str = '') -> Iterator[Detector | None]:
         def detect(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             # One by one: they are pictures of different people, not a film in which to follow a face.
             found = [tracker.detect(image[None]) for image in images]
-            return np.concatenate([f.landmarks for f in found]), np.concatenate([f.detected for f in found])
+            landmarks = np.array([one.landmarks[0] for one in found], np.float32)
+            return (landmarks.reshape(-1, specs.LANDMARKS, 3),  # of no pictures, too
+                    np.array([one.detected[0] for one in found], bool))
         yield detect

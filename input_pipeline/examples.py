@@ -134,7 +134,8 @@ def _generator(record: Record, rng: np.random.Generator, data: ConfigDict, size:
                target: int) -> Example:
     """References from the first part of the clip, the key frame with its mesh, and one later frame.
 
-    With `data.gap` (fine-tuning: one clip has few frames) target and references come from the whole clip.
+    With `data.gap` (fine-tuning: one clip has few frames) target and references come from the whole clip, that far
+    apart.
     """
     later = _later_frames(record)
     if training and data.get('gap', 0):
@@ -184,13 +185,23 @@ def _draw_references(record: Record, rng: np.random.Generator, count: int) -> tu
 
 def _draw_apart(record: Record, rng: np.random.Generator, count: int,
                 gap: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """K references (K,), all valid, their mask, and a target: `gap` frames or more apart where the clip allows."""
+    """K references (K,), all valid, their mask, and a target.
+
+    The target is `gap` frames or more from the references and from the key frame, which the render shows.
+    """
     frames = _detected(record, np.arange(len(record['pose'])))
-    target = int(rng.choice(frames))
-    apart = frames[np.abs(frames - target) >= gap]
-    if not len(apart):
-        apart = frames[frames != target] if len(frames) > 1 else frames
+    target = int(rng.choice(_apart(frames, int(record['key_frame']), gap)))
+    apart = _apart(frames, target, gap)
     return rng.choice(apart, count, replace=len(apart) < count), np.ones(count, bool), target
+
+
+def _apart(frames: np.ndarray, frame: int, gap: int) -> np.ndarray:
+    """Those of `frames` that are `gap` or more from `frame`; in too short a clip, those that are others, or all."""
+    for distance in (gap, 1):
+        apart = frames[np.abs(frames - frame) >= distance]
+        if len(apart):
+            return apart
+    return frames
 
 
 def _spread_references(record: Record, count: int) -> tuple[np.ndarray, np.ndarray]:

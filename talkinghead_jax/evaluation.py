@@ -23,9 +23,6 @@ from talkinghead_jax.geometry import face
 from talkinghead_jax.pixels import to_uint8, upscale
 from talkinghead_jax.stages.base import Stage
 
-# frames (N, H, W, 3) uint8 -> (landmarks (N, 68, 3) in frame px, detected (N,) bool)
-Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
 MODEL = 'model'
 DETECTED_LMD = 'lmd@mean20-mediapipe'
 DETECTION_FAILURE = 'detection_failure'
@@ -74,7 +71,7 @@ def evaluate(
     batches: Iterable[Mapping[str, np.ndarray]],
     *,
     progress: Callable[[Iterable], Iterable] | None = None,
-    detector: Detector | None = None,
+    detector: specs.Detector | None = None,
     step: int = -1,
 ) -> Evaluation:
     """Run `stage` and its baselines over `batches`.
@@ -154,7 +151,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _detected_lmd(
-    detector: Detector, outputs: Mapping[str, Mapping[str, Any]], target: np.ndarray, real: np.ndarray,
+    detector: specs.Detector, outputs: Mapping[str, Mapping[str, Any]], target: np.ndarray, real: np.ndarray,
 ) -> dict[str, dict[str, np.ndarray]]:
     """`lmd@mean20-mediapipe`, (B,) px at 256 px, NaN where a face was missed; and where that happened."""
     true_landmarks, true_found = detector(upscale(np.asarray(target)[real], specs.CROP_SIZE))
@@ -179,7 +176,7 @@ def mouth_distance(landmarks: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.linalg.norm(centred(landmarks) - centred(truth), axis=-1).mean(axis=-1)
 
 
-def _detector_notes(sums: _Collector, detector: Detector | None) -> dict[str, str]:
+def _detector_notes(sums: _Collector, detector: specs.Detector | None) -> dict[str, str]:
     if detector is None:
         return {DETECTED_LMD: NEEDS_DETECTOR}
     compared = int((~np.isnan(sums.per_example()[MODEL][DETECTED_LMD])).sum())

@@ -6,7 +6,7 @@ the resolution of the images (design, Sec. 3).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -19,6 +19,9 @@ WINDOW_RADIUS = 3  # the audio window of frame t is the 7 chunks t-3 .. t+3
 LANDMARKS = 68
 CROP_SIZE = 256  # side of the crop in whose pixels all geometry is expressed
 CONTEXT = 64  # tau: frames of the reference clip that Phi reads
+
+# frames (N, H, W, 3) uint8, N = 0 too -> (landmarks (N, 68, 3) in frame px, detected (N,) bool)
+Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Each run lies in ROOT/VARIANT/seed_N: `settings.json`, checkpoints, logs, `pictures.npz` and `evaluation/`. A seed
 decides initial weights and random draws; the data and their order are those of config.seed in every run. A run that
-was killed goes on where it stopped, one that is finished is not touched again. Several processes may work on one
-study: each run has a lock, and what another process holds is passed over.
+was killed goes on where it stopped, one that is finished is not touched again, and one that fails does not stop the
+others. Several processes may work on one study: each run has a lock, and what another process holds is passed over.
 """
 
 import contextlib
@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from talkinghead_jax import evaluation, files, specs
@@ -62,6 +61,9 @@ class Run:
     variant: str
     seed: int
 
+    def __str__(self) -> str:
+        return f'{self.variant}, seed {self.seed}'
+
     def folder(self, root: str | os.PathLike) -> pathlib.Path:
         """Where it lies under the study's folder."""
         return pathlib.Path(root) / self.variant / f'seed_{self.seed}'
@@ -70,10 +72,13 @@ class Run:
 def runs(config: ConfigDict) -> list[Run]:
     """What `config.study` asks for, seed by seed, so that a part of the work is a study with fewer seeds.
 
+    A flag --config.study.variants=full,matting arrives as the one entry 'full,matting'.
+
     Raises:
       UserError: an unknown variant, a seed that is no number, or none of either.
     """
-    variants = list(dict.fromkeys(variant or FULL for variant in config.study.variants))
+    named = (name.strip() for entry in config.study.variants for name in entry.split(','))
+    variants = list(dict.fromkeys(name or FULL for name in named))
     seeds = list(dict.fromkeys(config.study.seeds))
     known = (FULL, *filter(None, ABLATIONS))
     for variant in variants:
@@ -87,38 +92,48 @@ def runs(config: ConfigDict) -> list[Run]:
 
 
 def run_all(config: ConfigDict, root: str | os.PathLike, data: Data,
-            detector: evaluation.Detector | None = None) -> dict[Run, Evaluation]:
-    """Train and evaluate every run that is not finished; the results of those that are, in the order of `runs`.
+            detector: specs.Detector | None = None,
+            show: Callable[[str], None] = print) -> dict[Run, Evaluation | UserError]:
+    """Train and evaluate every run that is not finished; what became of each, in the order of `runs`.
 
     Args:
       config: the whole config; reads `study`, and what `train.loop.train` reads.
       root: the study's folder.
       data: what to train and evaluate on.
       detector: of landmarks, for `evaluation.evaluate`; with one, a result that lacks its metric is made again.
+      show: takes the printed lines.
 
     Returns:
-      Run -> its evaluation. What another process is busy with is missing.
+      Run -> its evaluation, or the error that ended it. What another process is busy with is missing.
 
     Raises:
-      UserError: as `runs`; a run's folder holds results of other settings; training fails.
+      UserError: as `runs`; a run's folder holds results of other settings, or cannot be written or locked; a
+        published network is missing.
       PreemptedError: after SIGTERM, when the state is saved.
     """
     shown, asked = _Shown(data), runs(config)
     configs = {run: _own_config(config, run) for run in asked}
-    settings = {run: _settings(configs[run], config.seed, data) for run in asked}
+    networks = published.load(registry.make_stage(STAGE, configs[asked[0]], data.axes))  # the same for every run
+    digests = {name: _digest(network) for name, network in networks.items()}
+    settings = {run: _settings(configs[run], config.seed, data) | digests for run in asked}
     # All folders are looked at first, so that one of other settings is refused before any work.
     left = [run for run in asked if not _finished(run.folder(root), settings[run], detector)]
+    failed = {}
     for run in left:
         folder = run.folder(root)
         with _locked(folder) as mine:
             if not mine:
-                print(f'study: {run.variant}, seed {run.seed}: another process is at it')
+                show(f'study: {run}: another process is at it')
             elif not _finished(folder, settings[run], detector):
-                print(f'study: {run.variant}, seed {run.seed}')
+                show(f'study: {run}')
                 files.write_atomically(folder / SETTINGS, files.to_json(settings[run]))
-                _train_and_evaluate(folder, configs[run], data, shown, detector)
+                try:
+                    _train_and_evaluate(folder, configs[run], data, networks, shown, detector)
+                except UserError as error:  # most likely it diverged, which the others need not
+                    show(f'study: {run}: {error}')
+                    failed[run] = error
                 jax.clear_caches()  # no other run uses these programs
-    results = {run: _finished(run.folder(root), settings[run], detector) for run in asked}
+    results = {run: failed.get(run) or _finished(run.folder(root), settings[run], detector) for run in asked}
     return {run: result for run, result in results.items() if result}
 
 
@@ -153,26 +168,37 @@ def _settings(own: ConfigDict, data_seed: int, data: Data) -> dict[str, Any]:
         'dataset': known.hexdigest()[:12], 'spec_version': specs.SPEC_VERSION}))
 
 
+def _digest(network: Mapping[str, Any]) -> str:
+    """Short hash of a published network's arrays."""
+    content = hashlib.sha256()
+    for leaf in jax.tree.leaves(network):
+        content.update(np.ascontiguousarray(leaf).tobytes())
+    return content.hexdigest()[:12]
+
+
+def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    """What two runs of equal results share; unlike a training that goes on, a run of a study may not grow."""
+    return {**settings, **checkpoint.relevant(settings, STAGE), f'{STAGE}.steps': settings[STAGE]['steps']}
+
+
 def _finished(folder: pathlib.Path, settings: dict[str, Any],
-              detector: evaluation.Detector | None) -> Evaluation | None:
+              detector: specs.Detector | None) -> Evaluation | None:
     """The result of a run, if nothing is left to do; refuses a folder of other settings."""
     path = folder / SETTINGS
     if not path.is_file():
         return None
-    old, new = (flatten_dict(tree, sep='.') for tree in (json.loads(path.read_text()), settings))
-    changes = [f'{key} was {old.get(key)!r}, is now {new.get(key)!r}'
-               for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if changes:
-        raise UserError(f'{folder} was trained with other settings: {"; ".join(changes)}; set them back, remove that '
+    found = checkpoint.changes(_deciding(json.loads(path.read_text())), _deciding(settings))
+    if found:
+        raise UserError(f'{folder} was trained with other settings: {"; ".join(found)}; set them back, remove that '
                         'folder, or choose another --workdir')
     done = evaluation.load(folder / 'evaluation', STAGE)
     return None if done and detector and NEEDS_DETECTOR in done.notes.values() else done
 
 
-def _train_and_evaluate(folder: pathlib.Path, own: ConfigDict, data: Data, shown: '_Shown',
-                        detector: evaluation.Detector | None) -> None:
+def _train_and_evaluate(folder: pathlib.Path, own: ConfigDict, data: Data, networks: Mapping[str, Any],
+                        shown: '_Shown', detector: specs.Detector | None) -> None:
     stage = registry.make_stage(STAGE, own, data.axes)
-    loop.train(stage, own, {**data.frozen, **published.load(stage)}, data.training, folder)
+    loop.train(stage, own, {**data.frozen, **networks}, data.training, folder)
     inference = checkpoint.load_for_inference(folder, STAGE)
     true, drawn = shown.draw(stage, inference)
     buffer = io.BytesIO()
@@ -227,7 +253,11 @@ def choose(speakers: np.ndarray, count: int = PICTURES) -> list[int]:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[bool]:
-    """Whether this process may work in `folder` now; the lock ends with the process, however that ends."""
+    """Whether this process may work in `folder` now; the lock ends with the process, however that ends.
+
+    Raises:
+      UserError: the folder cannot be written, or its disk has no locks, as some network disks.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / '.lock').touch()
@@ -239,4 +269,7 @@ def _locked(folder: pathlib.Path) -> Iterator[bool]:
             mine = True
         except BlockingIOError:
             mine = False
+        except OSError as error:
+            raise UserError(f'cannot lock {file.name}: {error.strerror}; want --workdir on a disk that has file locks'
+                            ) from error
         yield mine

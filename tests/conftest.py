@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, strict rank promotion, and where the shared test data lie."""
+"""Eight virtual CPU devices, strict rank promotion, quick compilation, and where the shared test data lie."""
 
 import os
 import pathlib
@@ -13,6 +13,18 @@ import pytest
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def _without_optimizations():
+    """For programs that run once or against loose bounds: compiling them well takes longer than running them."""
+    former = jax.config.values['jax_disable_most_optimizations']
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', former)
+
+
+quick_compilation = pytest.fixture(scope='module', name='quick_compilation')(_without_optimizations)
+quickly_compiled = pytest.fixture(name='quickly_compiled')(_without_optimizations)  # for a single test
 
 
 @pytest.fixture(scope='session')

@@ -7,6 +7,8 @@ import wave
 
 import pytest
 
+from third_party import assets
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -46,6 +48,19 @@ def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
 ])
 def test_wrong_flags(arguments, words, tmp_path):
     assert_refused(launch(*arguments, *([f'--workdir={tmp_path}'] if arguments else [])), *words)
+
+
+def test_a_published_weight_file_is_converted(tmp_path, monkeypatch):
+    """`vgg19_layout_zip.pth` has the published tensors, of one repeated number, and another name and checksum."""
+    monkeypatch.setenv('TALKINGHEAD_ASSETS', str(tmp_path / 'assets'))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    published = ROOT / 'tests/third_party/golden/vgg19_layout_zip.pth'
+    result = launch('--mode=convert', '--network=vgg19', f'--input={published}')
+    assert result.returncode == 0, result.stderr
+    path, verdict = result.stdout.splitlines()
+    assert path == str(tmp_path / 'assets/vgg19.npz')
+    assert 'not that of the published vgg19-dcbb9e9d.pth' in verdict
+    assert assets.load('vgg19')['conv1_1']['kernel'].shape == (3, 3, 3, 64)
 
 
 def test_help_lists_the_flags():

@@ -1,6 +1,7 @@
 """The ablation study from training to grid, on a stage of a few parameters; resuming, sharing, refusing."""
 
 import dataclasses
+import errno
 import fcntl
 import io
 import json
@@ -21,7 +22,8 @@ from talkinghead_jax.nn import randomness
 from talkinghead_jax.report import ablations, page
 from talkinghead_jax.stages.base import Player, Stage
 from talkinghead_jax.study import Data, Run
-from talkinghead_jax.train import checkpoint
+from talkinghead_jax.train import checkpoint, loop
+from third_party import assets
 
 BATCH, SIZE = 8, 16
 SPEC = {'references': jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), 'uint8'),
@@ -171,6 +173,79 @@ def test_other_settings_are_never_mixed(done):
     assert snapshot(done[0]) == before
 
 
+def test_gradient_checkpointing_is_no_other_setting(done):
+    config = a_config().unlock()
+    config.generator.model.remat = 'full'
+    before = snapshot(done[0])
+    assert len(study.run_all(config, done[0], DATA)) == 4
+    assert snapshot(done[0]) == before
+
+
+def test_the_weights_of_a_published_network_are_settings(tmp_path, monkeypatch):
+    config = a_config(variants=('full',), seeds=(0,))
+    monkeypatch.setattr(study.registry, 'make_stage', lambda *of: dataclasses.replace(
+        toy(*of), frozen_fields=('vgg19',)))
+    monkeypatch.setenv('TALKINGHEAD_ASSETS', str(tmp_path / 'assets'))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    with pytest.raises(UserError, match=r'the weights of vgg19 are missing'):
+        study.run_all(config, tmp_path / 'study', DATA)
+    assert not (tmp_path / 'study').exists()
+    assets.save('vgg19', {'conv1_1': {'bias': np.zeros(3)}}, 'one')
+    assert study.run_all(config, tmp_path / 'study', DATA)
+    assets.save('vgg19', {'conv1_1': {'bias': np.ones(3)}}, 'another')
+    with pytest.raises(UserError, match=r'other settings: vgg19 was \'\w{12}\', is now'):
+        study.run_all(config, tmp_path / 'study', DATA)
+
+
+def test_one_run_that_diverges_does_not_stop_the_others(tmp_path):
+    """Both the first time and when the same command is given again."""
+    def diverging(*of):
+        stage = toy(*of)
+
+        def losses(params, *rest):
+            loss, (model_state, scalars) = stage.losses(params, *rest)
+            broken = params['gen']['colour'].size == 1  # that is no_warp
+            return {'gen': loss['gen'] * (jnp.nan if broken else 1)}, (model_state, scalars)
+
+        return dataclasses.replace(stage, losses=losses)
+
+    for finished_before in (False, True):
+        lines = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study.registry, 'make_stage', diverging)
+            found = study.run_all(a_config(variants=('no_warp', ''), seeds=(0,)), tmp_path, DATA, show=lines.append)
+        assert [line[:27] for line in lines] == [
+            'study: no_warp, seed 0', 'study: no_warp, seed 0: sta',
+            *([] if finished_before else ['study: full, seed 0'])]
+        assert isinstance(found[Run('no_warp', 0)], loop.NotFiniteError)
+        with pytest.raises(UserError, match=rf'^1 of 2 runs of the study failed \(no_warp, seed 0: stage generator: '
+                                            rf'loss/gen is nan .*\); {tmp_path}/study.md shows the others$'):
+            ablations.write(tmp_path, found, SPEAKERS)
+        kept = json.loads((tmp_path / 'study.json').read_text())
+        assert {row['variant'] for row in kept['rows']} == {'full'}
+        assert (tmp_path / 'grid.png').is_file()
+
+
+def test_only_failures_leave_no_table(tmp_path):
+    with pytest.raises(UserError, match=r'1 of 1 runs of the study failed \(full, seed 0: no\); no run is finished'):
+        ablations.write(tmp_path, {Run('full', 0): UserError('no')}, SPEAKERS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_variants_may_be_joined_by_commas():
+    config = a_config(variants=('full,matting', 'no_3d'), seeds=(0,))
+    assert [run.variant for run in study.runs(config)] == ['full', 'matting', 'no_3d']
+
+
+def test_a_disk_without_locks_is_told(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(study.fcntl, 'flock', flock)
+    with pytest.raises(UserError, match=r'cannot lock .*/full/seed_0/\.lock: No locks available; want --workdir'):
+        study.run_all(a_config(), tmp_path, DATA)
+
+
 def test_what_another_process_works_on_is_passed_over(tmp_path, capsys):
     busy = Run('full', 0).folder(tmp_path)
     busy.mkdir(parents=True)
@@ -210,7 +285,7 @@ def test_a_detector_adds_its_metric_without_training(tmp_path):
 
 
 def test_the_table_has_means_deviations_and_paired_differences(done):
-    _, found, printed = done
+    root, found, printed = done
     rows = {(row.metric, row.variant): row for row in ablations.compare(found, SPEAKERS)}
     values = {run: result.per_example['model']['psnr'] for run, result in found.items()}
     full, grey = (np.stack([values[Run(name, seed)] for seed in (0, 1)]) for name in ('full', 'no_warp'))
@@ -223,6 +298,7 @@ def test_the_table_has_means_deviations_and_paired_differences(done):
     assert [rows[metric, 'no_warp'].mark for metric in ('psnr', 'lmd')] == ['ahead', 'ahead']
     assert f'{row.mean:.3f} ± {row.deviation:.3f}' in printed
     assert '12 held-out frames of 4 speakers; seeds 0, 1; 8 steps each' in printed
+    assert printed.endswith(f'study: {root}/study.md, {root}/grid.png')
 
 
 def result(value, metric='psnr'):
@@ -260,8 +336,10 @@ def test_the_files_hold_the_table_and_the_same_frames_by_every_variant(done):
     assert 'ahead |' in text
     shown = study.pictures(root, ('full', 'no_warp'), 0)
     assert [pictures.shape for pictures in shown.values()] == [(6, SIZE, SIZE, 3)] * 3
+    targets = np.concatenate([batch['target'][batch['mask']] for batch in held_out()])
+    np.testing.assert_array_equal(shown['true'], targets[study.choose(SPEAKERS)])
     error = {name: np.abs(pictures.astype(float) - shown['true']).mean() for name, pictures in shown.items()}
-    assert error['true'] == 0 < error['full'] < error['no_warp']
+    assert 0 < error['full'] < error['no_warp']
     grid = np.asarray(Image.open(io.BytesIO((root / 'grid.png').read_bytes())))
     assert grid.shape == (28 + 6 * 192, 3 * 192, 3)
     assert grid[:28].min() < 100  # the headings

@@ -2,7 +2,8 @@
 
 Johnson et al., "Perceptual Losses for Real-Time Style Transfer and Super-Resolution" (ECCV 2016), with the layers,
 the distance and the weights that the paper's implementation takes from Wang et al., "High-Resolution Image
-Synthesis and Semantic Manipulation with Conditional GANs" (CVPR 2018, pix2pixHD).
+Synthesis and Semantic Manipulation with Conditional GANs" (CVPR 2018, pix2pixHD); that implementation leaves out the
+normalisation of the input that the weights were trained with, ours does not.
 """
 
 from collections.abc import Mapping, Sequence

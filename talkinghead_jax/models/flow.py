@@ -32,7 +32,7 @@ def landmark_field(target_points: jax.Array, source_points: jax.Array, size: int
     grid = jnp.arange(size, dtype=jnp.float32).reshape(1, size, 1)
     x, y = (jnp.exp(-0.5 * jnp.square((grid - target_points[:, None, :, axis]) / (RADIUS * size))) for axis in (0, 1))
     values = jnp.pad(source_points - target_points, [(0, 0), (0, 0), (0, 1)], constant_values=1.0)
-    field = jnp.einsum('bhl,bwl,blc->bhwc', y, x, values)
+    field = jnp.einsum('bhl,bwl,blc->bhwc', y, x, values, precision='highest')
     return field[..., :2] / (field[..., 2:] + REST)
 
 

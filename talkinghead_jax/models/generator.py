@@ -87,7 +87,7 @@ class Generator(nn.Module):
         pyramids = []
         if self.ablation != 'matting':
             pyramids = [checkpointed(Pyramid, self.remat)(widths, True, self.dtype, name=f'{name}_embedding')(
-                jnp.concatenate([jnp.arctanh(MARGIN * w.image), w.known, w.attention], -1))
+                jnp.concatenate([jnp.arctanh(MARGIN * jnp.clip(w.image, -1, 1)), w.known, w.attention], -1))
                 for name, w in warped.items()]
         image = Decoder(widths, self.dtype, self.remat, name='decoder')(e_y, landmark, weights, pyramids)
         if self.ablation == 'matting':  # the linear alternative: first the render, then the matched reference

@@ -140,4 +140,4 @@ def _blur(image: jax.Array) -> jax.Array:
     pixels = jnp.arange(image.shape[1], dtype=jnp.float32)
     distance = (pixels[:, None] - pixels[None]) / (BLUR * image.shape[1])
     kernel = jnp.exp(-0.5 * jnp.square(distance))
-    return jnp.einsum('ij,bjkc,lk->bilc', kernel, image, kernel)
+    return jnp.einsum('ij,bjkc,lk->bilc', kernel, image, kernel, precision='highest')

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from talkinghead_jax import files, study
+from talkinghead_jax.errors import UserError
 from talkinghead_jax.evaluation import MODEL, Evaluation
 from talkinghead_jax.metrics.intervals import Interval, paired_bootstrap
 from talkinghead_jax.report import catalogue, pictures
@@ -48,7 +49,7 @@ def compare(found: Mapping[Run, Evaluation], speakers: np.ndarray) -> list[Row]:
     """Every metric that all runs have, in the order of the catalogue; a row a variant.
 
     Args:
-      found: of `study.run_all`.
+      found: the finished runs of `study.run_all`.
       speakers: (n,) the speaker of each example; the intervals are over seeds and speakers.
     """
     shared = set.intersection(*(set(result.per_example[MODEL]) for result in found.values()))
@@ -80,17 +81,29 @@ def _mark(metric: str, difference: Interval) -> str:
     return AHEAD if (difference.low > 0) == (better == catalogue.HIGHER) else BEHIND
 
 
-def write(root: str | os.PathLike, found: Mapping[Run, Evaluation], speakers: np.ndarray) -> str:
-    """Write study.json, study.md and grid.png into `root`, each atomically; the table as text to print.
+def write(root: str | os.PathLike, found: Mapping[Run, Evaluation | UserError], speakers: np.ndarray) -> str:
+    """Write study.json, study.md and grid.png into `root`, each atomically; the table and their paths, to print.
 
     Args:
       root: the study's folder, where `study.run_all` left the pictures.
       found: of `study.run_all`; where nothing is finished yet, nothing is written.
       speakers: (n,) the speaker of each example.
+
+    Raises:
+      UserError: some runs failed; what the others found is written before.
     """
-    if not found:
-        return 'ablations: no run is finished yet'
-    root, table = pathlib.Path(root), compare(found, speakers)
+    root = pathlib.Path(root)
+    finished = {run: result for run, result in found.items() if isinstance(result, Evaluation)}
+    text = _write(root, finished, speakers) if finished else 'ablations: no run is finished yet'
+    failed = [f'{run}: {error}' for run, error in found.items() if run not in finished]
+    if failed:
+        raise UserError(f'{len(failed)} of {len(found)} runs of the study failed ({"; ".join(failed)}); '
+                        + (f'{root / "study.md"} shows the others' if finished else 'no run is finished yet'))
+    return text
+
+
+def _write(root: pathlib.Path, found: Mapping[Run, Evaluation], speakers: np.ndarray) -> str:
+    table = compare(found, speakers)
     steps, n = next((result.step, result.n) for result in found.values())
     seeds = list(dict.fromkeys(run.seed for run in found))
     title = (f'{n} held-out frames of {len(np.unique(speakers))} speakers; seeds {", ".join(map(str, seeds))}; '
@@ -100,7 +113,7 @@ def write(root: str | os.PathLike, found: Mapping[Run, Evaluation], speakers: np
     files.write_atomically(root / 'study.md', _markdown(title, table).encode())
     shown = study.pictures(root, list(dict.fromkeys(run.variant for run in found)), seeds[0])
     files.write_atomically(root / 'grid.png', pictures.png(pictures.grid(shown)))
-    return text_table(title, table)
+    return f'{text_table(title, table)}\n\nstudy: {root / "study.md"}, {root / "grid.png"}'
 
 
 def text_table(title: str, table: list[Row]) -> str:

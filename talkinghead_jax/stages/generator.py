@@ -67,6 +67,8 @@ def _check(config: ConfigDict) -> None:
     if config.image_size % divisor:
         raise UserError(f'config.image_size is {config.image_size}; {model.levels} levels and {model.flow_downs} '
                         f'flow downsamplings want a multiple of {divisor}')
+    if config.generator.losses.perceptual.weight and config.image_size < 16:
+        raise UserError(f'config.image_size is {config.image_size}; the perceptual loss wants at least 16')
 
 
 class _Theta:
@@ -113,10 +115,9 @@ class _Theta:
                 fake, target, weights.reconstruction.ssim_share,
                 1 + weights.reconstruction.expression * given.target_boxes)
         if weights.flow.weight and self._model.ablation != 'no_warp':
-            flow_terms = self._flow_terms(given, batch, warped, target)
-            terms |= flow_terms
-            terms['flow'] = sum((weights.flow.warp if name.endswith('warp') else 1) * term
-                                for name, term in flow_terms.items())
+            flows, warps = self._flow_terms(given, batch, warped, target)
+            terms |= flows | warps
+            terms['flow'] = sum(flows.values()) + weights.flow.warp * sum(warps.values())
         if weights.perceptual.weight:
             terms['perceptual'] = perceptual(fake, target, frozen['vgg19'], self._dtype)
         means = {name: masked_mean(term, batch['mask']) for name, term in terms.items()}
@@ -172,25 +173,26 @@ class _Theta:
         return terms, {**model_state, 'disc': dict(new)}
 
     def _flow_terms(self, given: Conditions, batch: Arrays, warped: Mapping[str, generator_model.Warped],
-                    target: jax.Array) -> Arrays:
-        """Supervision of both flows (design, Sec. 4): geometry for y_ts; landmarks and the warp only for y~_t."""
+                    target: jax.Array) -> tuple[Arrays, Arrays]:
+        """Supervision of both flows (design, Sec. 4): geometry for y_ts; landmarks and the warp only for y~_t.
+
+        Returns:
+          Errors of flows in px, and L1 of warped images, (B,) each.
+        """
         points, matched_points, render_points = (
             to_pixels(landmarks[..., :2], self._size)
             for landmarks in (batch['target_landmarks'], given.matched_landmarks, given.render_landmarks))
         still = 1 - given.target_boxes  # eyes and mouth change by themselves, not by a flow
-        alpha = given.projection.alpha
+        alpha = given.projection.alpha * still
         matched = warped['matched']
-        terms = {
-            'flow_landmark': flow_losses.landmark_flow(matched.flow, points, matched_points),
-            'flow_warp': image.l1(matched.image, target, still),
-        }
+        flows = {'flow_landmark': flow_losses.landmark_flow(matched.flow, points, matched_points)}
+        warps = {'flow_warp': image.l1(matched.image, target, still)}
         if 'render' in warped:  # without the 3-D module (ablation) there is no mesh to learn from
             render = warped['render']
-            terms['flow_mesh'] = flow_losses.mesh_flow(
-                matched.flow, given.projection.displacement, alpha * still)
-            terms['render_flow_landmark'] = flow_losses.landmark_flow(render.flow, points, render_points)
-            terms['render_flow_warp'] = image.l1(render.image, target, alpha * still)
-        return terms
+            flows['flow_mesh'] = flow_losses.mesh_flow(matched.flow, given.projection.displacement, alpha)
+            flows['render_flow_landmark'] = flow_losses.landmark_flow(render.flow, points, render_points)
+            warps['render_flow_warp'] = image.l1(render.image, target, alpha)
+        return flows, warps
 
 
 def _metrics(outputs: Arrays, batch: Arrays, frozen: Arrays) -> Arrays:

@@ -33,17 +33,18 @@ def configure(trained: ConfigDict, settings: Mapping[str, Any], steps: int, size
       size: side of the frames, px, where it is not that of training; the networks are convolutional.
 
     Raises:
-      UserError: the networks cannot work at this size.
+      UserError: the networks cannot work at this size; a published network is missing.
     """
     config = ConfigDict(trained.to_dict())
     config.generator.update(settings)
-    config.generator.steps = config.log.checkpoint_every_steps = steps
+    config.generator.steps = steps
     if size:
         config.image_size = size
     try:
-        registry.make_stage('generator', config, {'vertices': 1})  # only for its checks
+        stage = registry.make_stage('generator', config, {'vertices': 1})  # only for its checks
     except UserError as error:
         raise UserError(f'--finetune_size={size}: {error}' if size else str(error)) from error
+    published.load(stage)  # what is missing is told before the clip is tracked
     return config
 
 

@@ -1,7 +1,7 @@
 """How well generators draw frames of a clip that they were not tuned on, and whether eyes and mouth follow."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,6 @@ from talkinghead_jax.synthesis.network import Network
 HELD_OUT = 0.25  # share of a clip, at its end, that fine-tuning never sees
 MOST = 256  # frames that are scored, so that memory does not grow with the clip
 TRUTH = 'true_frames'
-
-# frames (N, 256, 256, 3) uint8 -> (landmarks (N, 68, 3) in frame px, detected (N,) bool)
-Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +53,7 @@ def split(record: Mapping[str, Any], share: float = HELD_OUT) -> tuple[dict[str,
 
 
 def score(networks: Mapping[str, Network], seen: Mapping[str, Any], unseen: Mapping[str, Any],
-          decode: talking_head.Decode, detector: Detector | None = None) -> Score:
+          decode: talking_head.Decode, detector: specs.Detector | None = None) -> Score:
     """Draw the held-out frames with each network, and compare with the truth beside the baselines.
 
     Args:

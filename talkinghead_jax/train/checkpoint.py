@@ -88,10 +88,10 @@ class Checkpoints:
             raise UserError(f'{self._directory} follows version {meta["spec_version"]} of the data contract, this '
                             f'program version {specs.SPEC_VERSION}: train anew in another --workdir')
         dataset = {name: [list(x.shape), str(x.dtype)] for name, x in self._dataset.items()}
-        changes = (_changes(_relevant(meta['config'], self._stage_name), _relevant(self._config, self._stage_name))
-                   + _changes({'dataset': meta['dataset']}, {'dataset': dataset}))
-        if changes:
-            raise UserError(f'{self._directory} was trained with a different config: {"; ".join(changes)}; '
+        found = (changes(relevant(meta['config'], self._stage_name), relevant(self._config, self._stage_name))
+                 + changes({'dataset': meta['dataset']}, {'dataset': dataset}))
+        if found:
+            raise UserError(f'{self._directory} was trained with a different config: {"; ".join(found)}; '
                             'set it back, or choose another --workdir')
 
     def __enter__(self) -> Self:
@@ -168,7 +168,7 @@ def _partial(abstract: Any) -> ocp.args.PyTreeRestore:
                                   restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
 
 
-def _relevant(config: Mapping[str, Any], stage_name: str) -> dict[str, Any]:
+def relevant(config: Mapping[str, Any], stage_name: str) -> dict[str, Any]:
     """The part of a config that a resumed run may not change: what decides the result, but not how long it runs."""
     stage = {key: value for key, value in config[stage_name].items() if key != 'steps'}
     if 'model' in stage:  # gradient checkpointing trades time for memory and nothing else
@@ -176,9 +176,9 @@ def _relevant(config: Mapping[str, Any], stage_name: str) -> dict[str, Any]:
     return {**{key: config.get(key) for key in SHARED_KEYS}, stage_name: stage}
 
 
-def _changes(old: Any, new: Any, key: str = '') -> list[str]:
+def changes(old: Any, new: Any, key: str = '') -> list[str]:
     """Sentences 'a.b was 1, is now 2' for each leaf in which two JSON trees differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [change for name in sorted({*old, *new})
-                for change in _changes(old.get(name), new.get(name), f'{key}.{name}' if key else name)]
+                for change in changes(old.get(name), new.get(name), f'{key}.{name}' if key else name)]
     return [] if old == new else [f'{key} was {old!r}, is now {new!r}']

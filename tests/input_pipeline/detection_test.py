@@ -24,6 +24,13 @@ def test_a_model_that_is_asked_for_must_be_there(no_assets):
         pass
 
 
+def test_no_pictures_have_no_landmarks(shared_data):
+    with detection.detector(str(shared_data / 'models/face_landmarker.task')) as detect:
+        landmarks, detected = detect(np.zeros((0, 256, 256, 3), np.uint8))
+    assert (landmarks.shape, landmarks.dtype) == ((0, 68, 3), np.float32)
+    assert (detected.shape, detected.dtype) == ((0,), bool)
+
+
 def test_each_picture_is_seen_by_itself(shared_data):
     """A grey picture between two of a face has no face, and the face is found as well as without it."""
     portrait = media.resize(media.read_image(shared_data / 'portraits/obama.jpg'), 256)

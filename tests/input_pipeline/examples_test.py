@@ -147,6 +147,7 @@ def test_with_a_gap_targets_come_from_the_whole_clip_and_stay_apart_from_referen
         assert example['reference_mask'].all()
         if frames == 100 and (gap == 8 or not 40 <= targets[-1] < 60):
             assert np.abs(numbers - targets[-1]).min() >= gap
+            assert abs(_number(example['key_image']) - targets[-1]) >= gap
         elif frames > 1:
             assert targets[-1] not in numbers
     assert len(set(targets)) > min(frames, 20) // 2 - (frames == 1)

@@ -11,13 +11,7 @@ from talkinghead_jax.nn.initialization import initialize
 
 K, SIZE = 2, 8
 
-
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation():
-    """What runs once need not be compiled well."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 @pytest.fixture(scope='module')

@@ -20,14 +20,6 @@ FORMS = ('cpu', 'gpu', 'tpu')
 SETTINGS = ({'sigma': 1e-4, 'gamma': 1e-4}, {'sigma': 1e-2, 'gamma': 3e-3, 'background': 0.3})
 
 
-@pytest.fixture
-def quickly_compiled():
-    """For tests whose programs run once, in float64 or against loose bounds: no minutes for machine code."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
-
-
 def weighted_sum(outputs):
     """A number that depends on every output."""
     rng = np.random.default_rng(5)

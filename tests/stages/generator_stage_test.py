@@ -22,6 +22,8 @@ from third_party.vgg19.network import VGG19
 GRID = 12  # the test mesh has GRID x GRID vertices
 AXES = {'vertices': GRID ** 2, 'triangles': 2 * (GRID - 1) ** 2, 'components': 20}
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 
 def tiny_config(size=32):
     config = demo.get_config('generator')
@@ -60,14 +62,6 @@ def make_frozen():
     a, b, c, d = (x.ravel() for x in (index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]))
     triangles = np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)])
     return {'triangles': jnp.asarray(triangles, jnp.int32), 'pose_deviation': jnp.ones(6)}
-
-
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation():
-    """What runs a few times only is not worth XLA's optimizations."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 def example_keys():
@@ -318,7 +312,3 @@ def test_bad_configs_are_named():
         generator_stage.make(config, AXES)
     with pytest.raises(UserError, match='image_size is 30'):
         generator_stage.make(tiny_config(30), AXES)
-
-
-def test_ablations_are_known():
-    assert generator.ABLATIONS == ('', 'no_3d', 'no_hybrid', 'no_warp', 'matting')

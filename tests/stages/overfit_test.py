@@ -28,7 +28,7 @@ def overfit_config():
     stage.optim.learning_rate = 3e-3
     for loss in stage.losses.values():
         loss.weight = 0.0
-    stage.losses.reconstruction.update({'weight': 1.0, 'ssim_share': 0.0})
+    stage.losses.reconstruction.update({'weight': 1.0, 'ssim_share': 0.0, 'expression': 0.0})
     stage.data.update({'references': 4, 'targets_per_clip': TARGETS})
     return config
 

@@ -24,14 +24,6 @@ def _empty_assets(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
 
-@pytest.fixture
-def _quick():
-    """Do not spend a minute on machine code that runs twice."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
-
-
 def make(weight):
     """(config, stage) of a tiny Theta with no other loss than the perceptual one."""
     config = generators.tiny_config(16)
@@ -59,7 +51,7 @@ def abstract_losses(stage, frozen):
     return set(scalars)
 
 
-@pytest.mark.usefixtures('_quick')
+@pytest.mark.usefixtures('quickly_compiled')
 def test_training_minimizes_and_logs_it_and_the_checkpoint_does_without(tmp_path):
     params = save_narrow_vgg19()
     config, stage = make(10.0)

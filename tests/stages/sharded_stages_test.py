@@ -94,12 +94,9 @@ def run(name, layout):
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _quick(monkeypatch, quickly_compiled):
     """Split every array of some size, and do not spend minutes on machine code that runs once."""
     monkeypatch.setattr(sharding, 'SMALLEST_SHARDED', SMALLEST)
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 def test_devices_send_only_gradients_and_means():

@@ -17,7 +17,6 @@ def test_settings_take_the_place_of_what_they_name():
     assert (tuned.image_size, tuned.generator.steps, tuned.generator.batch_size) == (96, 40, 3)
     assert tuned.generator.data.gap == 5
     assert tuned.generator.data.references == config.generator.data.references
-    assert tuned.log.checkpoint_every_steps == 40
     assert (config.image_size, config.generator.batch_size) == (64, 4)  # untouched
     assert finetune.configure(config, config.finetune, steps=40).image_size == 64
 

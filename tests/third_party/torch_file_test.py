@@ -94,7 +94,7 @@ def test_a_pickle_alone_is_refused_unrun(tmp_path):
 
 @pytest.mark.parametrize('stride', [(4, 1), (3, 5), (-3, 1), (1 << 40, 1)])
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path, stride):
-    """`dtypes_zip.pth` has the (3, 4) tensor `base` of 12 numbers; here its first row is said to be further off."""
+    """A (3, 4) tensor of ten numbers, with steps that lead beyond them or back."""
     tensor = torch_file._Tensor(torch_file._Storage('0', np.dtype('f4'), 10), 0, (3, 4), stride)
     with pytest.raises(ValueError, match=r'beyond its storage|a size of'):
         torch_file._materialize(tensor, lambda storage: np.zeros(10, np.float32))

@@ -15,7 +15,7 @@ from talkinghead_jax.stages.registry import make_stage
 from talkinghead_jax.train.state import create
 from talkinghead_jax.train.step import train_step
 
-TARGETS, BATCH, STEPS = 8, 4, 240
+TARGETS, BATCH, STEPS = 8, 4, 120
 FRAMES = specs.CONTEXT + 64  # of the clip: references come from the first 64, targets from the rest
 WANTED = 24.0  # dB
 

@@ -43,8 +43,8 @@ bench: .venv-bench/.installed
 bench-full: setup
 	$(PY) -m benchmarks.full_size
 	$(PY) -m benchmarks.full_size --program=step --perceptual=10
-	$(PY) -m benchmarks.full_size --program=step --references=8 --remat=light,full --calls=0
-	$(PY) -m benchmarks.full_size --program=step --references=8 --dtype=bfloat16 --remat=,full --calls=0
+	$(PY) -m benchmarks.full_size --program=step --references=8 --remat=light,full
+	$(PY) -m benchmarks.full_size --program=step --references=8 --dtype=bfloat16 --remat=,full
 
 clean:
 	rm -rf .venv .venv-bench demo

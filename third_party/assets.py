@@ -72,7 +72,11 @@ def load(name: str) -> dict[str, Any]:
       FileNotFoundError: it is nowhere.
       ValueError: the file is damaged.
     """
-    path = find(name)
+    return read(find(name))
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+    """The arrays in the file `path`, as the nested dict that was saved; ValueError where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return _nest({key: file[key] for key in file.files if key != _SOURCE})

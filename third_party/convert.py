@@ -7,10 +7,10 @@ import os
 import pathlib
 import types
 
-from third_party import assets, torch_file
+from third_party import assets
 
-# Each is a package with `convert.py`: PUBLISHED, wanted(name) and convert(tensors) -> params.
-NETWORKS = ('vgg19',)
+# Each is a package with `convert.py`: PUBLISHED, read(path) -> tensors and convert(tensors) -> nested dict of arrays.
+NETWORKS = ('vgg19', 'prnet')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +21,14 @@ class Published:
       file: the published name.
       sha256: of that file, or the digits of it that are published.
       origin: where a person finds it.
+      witness: whose copy `sha256` was seen of, where the publisher gives no checksum: another one is then reported,
+        not refused.
     """
 
     file: str
     sha256: str
     origin: str
+    witness: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ def convert(network: str, path: str | os.PathLike) -> Converted:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
     verdict = _verdict(path, digest, of)
     try:
-        params = package.convert(torch_file.read(path, package.wanted))
+        params = package.convert(package.read(path))
     except KeyError as error:
         raise ValueError(f'{path} holds no tensor {error}; want the tensors of {of.file}') from error
     return Converted(assets.save(network, params, digest), verdict)
@@ -87,7 +90,10 @@ def _package(network: str) -> types.ModuleType:
 
 def _verdict(path: pathlib.Path, digest: str, of: Published) -> str:
     if digest.startswith(of.sha256):
-        return f'sha256 {digest}, as published'
+        return f'sha256 {digest}, ' + (f'that of {of.witness}; none is published' if of.witness else 'as published')
+    if of.witness:
+        return (f'sha256 {digest}, not that of {of.witness}, which is {of.sha256}; none is published: the right '
+                'tensors, but perhaps not the published ones')
     if path.name == of.file:
         raise ValueError(f'{path} is damaged: its sha256 is {digest}, that of the published {of.file} begins with '
                          f'{of.sha256}; get it again from {of.origin}')

@@ -1,9 +1,11 @@
 """torchvision's published VGG19 into the parameters of `network.VGG19`."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from third_party import torch_file
 from third_party.convert import Published
 from third_party.vgg19.network import DEPTHS, WIDTHS
 
@@ -16,6 +18,11 @@ PUBLISHED = Published(
 def wanted(name: str) -> bool:
     """Whether a tensor of the published file is used: the classifier, six sevenths of it, and the end are not."""
     return name in {f'{entry}.{kind}' for entry, *_ in _layers(WIDTHS) for kind in ('weight', 'bias')}
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The wanted tensors of the published file; raises as `torch_file.read` does."""
+    return torch_file.read(path, wanted)
 
 
 def convert(tensors: Mapping[str, np.ndarray], widths: Sequence[int] = WIDTHS) -> dict[str, dict[str, np.ndarray]]:

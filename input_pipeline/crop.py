@@ -1,4 +1,6 @@
-"""The crop of a clip: one square, the same in all its frames, so that head translation keeps its meaning."""
+"""The crop of a clip: one square for all its frames, so that head translation keeps its meaning; or, on request, one
+that follows the head.
+"""
 
 import dataclasses
 
@@ -12,6 +14,7 @@ from talkinghead_jax.specs import CROP_SIZE
 SIDE = 205 / 90  # side of the crop, in faces
 EYE_ROW = 100.0  # crop px
 EYE_COLUMN = AXIS_X  # crop px
+FOLLOWING = 11  # frames: Hanning window over the path of a crop that follows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +96,44 @@ class Crop:
 
 def static_crop(landmarks: np.ndarray) -> Crop:
     """The crop of a clip from its (T, 68, 3) landmarks (frame px): the original framing, averaged over time."""
+    return _around(_eyes(landmarks).mean(axis=0), _side(landmarks))
+
+
+def smoothed_crops(landmarks: np.ndarray, detected: np.ndarray) -> list[Crop]:
+    """A crop a frame: the side is the clip's, the corner follows the eyes (reference, Sec. 5.8, but without its lag).
+
+    Args:
+      landmarks: (T, 68, 3) frame px, gaps filled.
+      detected: (T,) bool: which frames say how large the face is.
+    """
+    path = centred_hanning(_eyes(landmarks), FOLLOWING)
+    side = _side(landmarks[detected])
+    return [_around(eyes, side) for eyes in path]
+
+
+def centred_hanning(values: np.ndarray, window: int) -> np.ndarray:
+    """Smooth (T, ...) over time, in its own dtype; the ends repeat, so nothing lags and the length stays."""
+    if window < 3:
+        return values
+    weights = np.hanning(window)
+    weights = (weights / weights.sum()).astype(values.dtype)
+    ends = (window // 2, (window - 1) // 2)
+    padded = np.pad(values, [ends] + [(0, 0)] * (values.ndim - 1), 'edge')
+    return sum(weight * padded[i:i + len(values)] for i, weight in enumerate(weights))
+
+
+def _side(landmarks: np.ndarray) -> int:
+    face = np.ptp(np.asarray(landmarks, np.float64)[..., :2], axis=1).max(axis=-1).mean()
+    return max(round(SIDE * face), 2)
+
+
+def _eyes(landmarks: np.ndarray) -> np.ndarray:
+    """(T, 2) frame px: the middle between both eyes."""
     points = np.asarray(landmarks, np.float64)[..., :2]
-    face = np.ptp(points, axis=1).max(axis=-1).mean()
-    eyes = (points[:, RIGHT_EYE].mean(axis=1) + points[:, LEFT_EYE].mean(axis=1)).mean(axis=0) / 2
-    side = max(round(SIDE * face), 2)
+    return (points[:, RIGHT_EYE].mean(axis=1) + points[:, LEFT_EYE].mean(axis=1)) / 2
+
+
+def _around(eyes: np.ndarray, side: int) -> Crop:
     corner = eyes + 0.5 - (np.array([EYE_COLUMN, EYE_ROW]) + 0.5) * side / CROP_SIZE
     return Crop(left=round(corner[0]), top=round(corner[1]), side=side)
 

@@ -93,8 +93,9 @@ def _expression(record: Record, rng: np.random.Generator, data: ConfigDict, trai
     if training and data.flip and rng.random() < 0.5:
         frontal = face.mirror(frontal).astype(np.float32)
     start = rng.integers(max(total - length, 0) + 1) if training else context_frames(total)
-    sound = loudness.standardise(record['audio'])
-    speech = _rows(sound, start - specs.WINDOW_RADIUS, start + length + specs.WINDOW_RADIUS)
+    factor = loudness.standard_factor(record['audio'], record['speech_level'])
+    speech = _rows(record['audio'], start - specs.WINDOW_RADIUS, start + length + specs.WINDOW_RADIUS)
+    speech = loudness.scaled(speech, factor)
     target = _rows(frontal, start, start + length)
     closed, noisy = frontal[record['closed_mouth_frame']], {}
     if training:
@@ -102,7 +103,7 @@ def _expression(record: Record, rng: np.random.Generator, data: ConfigDict, trai
         if rng.random() < data.silence_probability:
             speech, target = np.zeros_like(speech), np.repeat(closed[None], length, axis=0)
         else:
-            speech = _spoil(speech, loudness.frame_power(sound), rng, data)
+            speech = _spoil(speech, record['audio'], factor, rng, data)
     elif _evaluation_noise(data):
         noisy['noisy_audio'] = _rows(_noisy_clip(record, data), start - specs.WINDOW_RADIUS,
                                      start + length + specs.WINDOW_RADIUS)
@@ -115,8 +116,9 @@ def _expression(record: Record, rng: np.random.Generator, data: ConfigDict, trai
     }
 
 
-def _spoil(speech: np.ndarray, powers: np.ndarray, rng: np.random.Generator, data: ConfigDict) -> np.ndarray:
-    """Training's noise and loudness, for an excerpt of a clip whose frames have these powers (T,).
+def _spoil(speech: np.ndarray, whole: np.ndarray, factor: float, rng: np.random.Generator,
+           data: ConfigDict) -> np.ndarray:
+    """Training's noise and loudness, for an excerpt of a clip whose `whole` sound (T, 640) gets louder by `factor`.
 
     Noise is heard as part of the speech, so that the mixture has another level than the speech alone.
     """
@@ -124,6 +126,7 @@ def _spoil(speech: np.ndarray, powers: np.ndarray, rng: np.random.Generator, dat
     if rng.random() >= data.noise_probability:
         return audio.apply_gain(speech, gain)
     added = noise.draw_noise(speech.size, rng, noise.load_folder(data.noise_folder))
+    powers = loudness.frame_power(loudness.scaled(whole, factor))
     ratio, power = noise.draw_ratio(rng), float(powers.mean())
     level = loudness.speech_level(powers + power * 10 ** (-ratio / 10))
     gain += 20 * np.log10(loudness.STANDARD / level) if level else 0.0
@@ -157,15 +160,16 @@ def _head_motion(record: Record, rng: np.random.Generator, data: ConfigDict, tra
         start = int(rng.integers(max(total - context - shown, 0) + 1))
     begin = start + context
     shown = min(shown, total - begin)
-    pose, speech = record['pose'], loudness.standardise(record['audio'])
+    factor = loudness.standard_factor(record['audio'], record['speech_level'])
+    pose, speech = record['pose'], record['audio']
     if training and data.flip and rng.random() < 0.5:
         pose = augmentation.mirror_pose(pose)
     padding = data.context - context
     return {
         'context_pose': _pad(pose[start:begin], padding, 0),
-        'context_audio': _pad(speech[start:begin], padding, 0),
+        'context_audio': _pad(loudness.scaled(speech[start:begin], factor), padding, 0),
         'context_mask': np.arange(data.context) >= padding,
-        'audio': _pad(speech[begin:begin + shown], 0, length - shown),
+        'audio': _pad(loudness.scaled(speech[begin:begin + shown], factor), 0, length - shown),
         'pose': _pad(pose[begin:begin + shown], 0, length - shown),
         'frame_mask': np.arange(length) < shown,
     }

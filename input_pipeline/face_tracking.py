@@ -9,13 +9,15 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable
-from typing import Protocol, Self
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
 
-from input_pipeline.mediapipe_mapping import IBUG, POINTS
+from input_pipeline import mediapipe_import
+from input_pipeline.mediapipe_mapping import IBUG, POINTS, mesh_triangles
 from talkinghead_jax import files
 from talkinghead_jax.errors import UserError
 
@@ -24,7 +26,10 @@ LANDMARKER_SHA256 = '64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0
 LANDMARKER_ORIGIN = "MediaPipe's published model bundle 'face_landmarker_v2_with_blendshapes'"
 MIN_SIDE = 256  # px: smaller frames are enlarged before detection
 MAX_FACES = 4  # found in a frame; the clip's main face is then followed
+LEAST_CONFIDENCE = 0.5  # of a face that counts as found
+CONFIDENCE_EVERY = 5  # frames: confidence is measured this often and interpolated, since measuring it is not cheap
 _REACH = 0.5  # a face reappears within this share of its size of where it was last seen
+_HALF_PIXEL = np.array([0.5, 0.5, 0.0])  # MediaPipe's zero is the outer edge of the first pixel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +43,20 @@ class Detections:
     landmarks: np.ndarray  # (T, 68, 3) float32, iBUG order
     dense: np.ndarray  # (T, V, 3) float32, the detector's mesh
     detected: np.ndarray  # (T,) bool
+    confidence: np.ndarray  # (T,) float32, 0 .. 1: the face detector's own
+    replaced: np.ndarray | None = None  # (T,) bool: this face is not there, another one is; None where not known
 
 
 class LandmarkDetector(Protocol):
-    """What preparation asks of a detector; `name` goes into the clip record."""
+    """What preparation asks of a detector.
+
+    Attributes:
+      name: goes into the clip record.
+      triangles: (F, 3) int32, the mesh topology of its `dense` points, wound as `specs.METADATA` has it.
+    """
 
     name: str
+    triangles: np.ndarray
 
     def detect(self, frames: Iterable[np.ndarray]) -> Detections:
         """Follow the main face through (H, W, 3) uint8 RGB frames, an array or any iterable."""
@@ -53,7 +66,8 @@ class MediaPipeDetector:
     """MediaPipe's FaceLandmarker, 478 points; to be used in a `with` statement.
 
     The main face of a clip is the one whose size, summed over the frames in which it is followed, is largest:
-    a passer-by or a cut to somebody else does not take over.
+    a passer-by or a cut to somebody else does not take over. Confidence is the score of the face detector in the
+    same bundle (BlazeFace), since the landmarker keeps its own to itself.
     """
 
     name = 'mediapipe'
@@ -61,47 +75,83 @@ class MediaPipeDetector:
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
         self._stack = contextlib.ExitStack()
-        self._landmarker = None
+        self._landmarker = self._boxes = None
+
+    @property
+    def triangles(self) -> np.ndarray:
+        """(F, 3) int32: see `mediapipe_mapping.mesh_triangles`."""
+        return mesh_triangles()
 
     def __enter__(self) -> Self:
-        from mediapipe.tasks.python import BaseOptions, vision  # takes seconds to import
-        options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_buffer=find_landmarker(self.path).read_bytes()),
-            running_mode=vision.RunningMode.IMAGE, num_faces=MAX_FACES)
+        vision = mediapipe_import.vision()
+        from mediapipe.tasks.python import BaseOptions
+        bundle = find_landmarker(self.path)
         try:
-            self._landmarker = self._stack.enter_context(vision.FaceLandmarker.create_from_options(options))
-        except (RuntimeError, ValueError) as error:
+            self._landmarker = self._stack.enter_context(vision.FaceLandmarker.create_from_options(
+                vision.FaceLandmarkerOptions(BaseOptions(model_asset_buffer=bundle.read_bytes()),
+                                             running_mode=vision.RunningMode.IMAGE, num_faces=MAX_FACES,
+                                             min_face_detection_confidence=LEAST_CONFIDENCE)))
+            self._boxes = self._stack.enter_context(mediapipe_import.face_detector(bundle, LEAST_CONFIDENCE))
+        except (RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            self._stack.close()
             raise UserError(f'{self.path} is not a face landmarker; want {LANDMARKER} of sha256 '
                             f'{LANDMARKER_SHA256}') from error
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._landmarker = None
+        self._landmarker = self._boxes = None
         self._stack.close()
 
     def detect(self, frames: Iterable[np.ndarray]) -> Detections:
         """Follow the main face through (H, W, 3) uint8 RGB frames: see `Detections`."""
         if self._landmarker is None:
             raise RuntimeError('MediaPipeDetector is used outside its `with` statement')
-        faces = [self._faces(frame) for frame in frames]
+        faces, boxes = [], {}
+        for t, frame in enumerate(frames):
+            image, unit = self._image(frame)
+            faces.append([
+                (np.array([(point.x, point.y, point.z) for point in face]) * unit - _HALF_PIXEL).astype(np.float32)
+                for face in self._landmarker.detect(image).face_landmarks])
+            if t % CONFIDENCE_EVERY == 0:
+                boxes[t] = list(self._scores(image, unit[0] / image.width))
+        track = main_track(faces)
         dense = np.zeros((len(faces), POINTS, 3), np.float32)
-        detected = np.zeros(len(faces), bool)
-        for t, face in main_track(faces).items():
-            dense[t], detected[t] = face, True
-        return Detections(dense[:, IBUG], dense, detected)
+        detected, replaced = np.zeros(len(faces), bool), np.array([bool(found) for found in faces], bool)
+        for t, face in track.items():
+            dense[t], detected[t], replaced[t] = face, True, False
+        return Detections(dense[:, IBUG], dense, detected, _confidence(track, boxes, len(faces)), replaced)
 
-    def _faces(self, frame: np.ndarray) -> list[np.ndarray]:
-        """Every face of one frame, (478, 3) frame px."""
+    def _scores(self, image: Any, scale: float) -> Iterator[tuple[float, np.ndarray]]:
+        """Score and centre, frame px, of each face in a picture; `scale` is frame px a pixel of the picture."""
+        for found in self._boxes.detect(image).detections:
+            box = found.bounding_box
+            centre = np.array([box.origin_x + box.width / 2, box.origin_y + box.height / 2])
+            yield found.categories[0].score, centre * scale - 0.5
+
+    def _image(self, frame: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The frame as MediaPipe wants it, and (3,) the frame px that its units are."""
         import mediapipe
         height, width = frame.shape[:2]
         factor = MIN_SIDE / min(height, width)
         if factor > 1:
             frame = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
-        # Depth is in units of the width and grows away from the camera.
-        unit, zero = np.array([width, height, -width]), np.array([0.5, 0.5, 0.0])
-        return [np.array([(point.x, point.y, point.z) for point in face]) * unit - zero
-                for face in self._landmarker.detect(image).face_landmarks]
+        return image, np.array([width, height, -width])  # depth is in widths and grows away from the camera
+
+
+def _confidence(track: Mapping[int, np.ndarray], boxes: Mapping[int, list[tuple[float, np.ndarray]]],
+                frames: int) -> np.ndarray:
+    """(T,) scores of the boxes nearest to the followed face, interpolated; 0 where it was not found."""
+    known = sorted(track.keys() & boxes.keys())
+    scores = []
+    for t in known:
+        distances = [np.linalg.norm(centre - track[t][:, :2].mean(axis=0)) for _, centre in boxes[t]]
+        near = bool(distances) and min(distances) < _REACH * _size(track[t])
+        scores.append(boxes[t][int(np.argmin(distances))][0] if near else LEAST_CONFIDENCE)
+    confidence = np.zeros(frames, np.float32)
+    found = sorted(track)
+    confidence[found] = np.interp(found, known, scores) if known else LEAST_CONFIDENCE
+    return confidence
 
 
 def main_track(faces: list[list[np.ndarray]]) -> dict[int, np.ndarray]:

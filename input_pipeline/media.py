@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from talkinghead_jax.errors import UserError
+from talkinghead_jax.errors import Unusable, UserError
 from talkinghead_jax.specs import FRAME_RATE, SAMPLE_RATE
 
+VIDEO_SUFFIXES = ('.mp4', '.mov', '.mkv', '.webm', '.avi', '.mpg', '.m4v', '.flv')
 SOUND_SUFFIXES = ('.wav', '.m4a', '.flac')  # of a file beside a video without sound
 
 
@@ -44,7 +45,7 @@ class Video:
         with _open(self.path) as container:
             streams = _video_streams(container)
             if not streams:
-                raise UserError(f'{self.path} has no video track; give a video')
+                raise Unusable('unreadable', f'{self.path} has no video track; give a video')
             stream = streams[0]
             stream.thread_type = 'AUTO'
             origin, time, count = None, fractions.Fraction(0), 0
@@ -56,7 +57,7 @@ class Video:
                     due += 1
                 shown, end, count = _upright(frame, stream), time + _duration(frame, stream), count + 1
             if shown is None:
-                raise UserError(f'{self.path} holds no video frame that can be decoded')
+                raise Unusable('unreadable', f'{self.path} holds no video frame that can be decoded')
             # The last frame is shown for its own duration; where that is a mere tick, for a mean one.
             mean = (time - origin) / max(count - 1, 1)
             end = end if end - time > mean / 2 else time + mean
@@ -108,7 +109,7 @@ def read_audio(path: str | os.PathLike) -> np.ndarray:
     path = pathlib.Path(path)
     with _open(path) as container:
         if not container.streams.audio:
-            raise UserError(f'{path} has no audio track; give a file with sound')
+            raise Unusable('no_sound', f'{path} has no audio track; give a file with sound')
         start, pieces = None, []
         resampler = av.AudioResampler(format='s16', layout='mono', rate=SAMPLE_RATE)
         for frame in _decode(container, container.streams.audio[0]):
@@ -116,7 +117,7 @@ def read_audio(path: str | os.PathLike) -> np.ndarray:
                 start = 0 if frame.pts is None else frame.pts * frame.time_base
             pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
         if start is None:
-            raise UserError(f'the audio track of {path} holds no sound that can be decoded')
+            raise Unusable('no_sound', f'the audio track of {path} holds no sound that can be decoded')
         pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
         videos = _video_streams(container)
         shift = start - (videos[0].start_time or 0) * videos[0].time_base if videos else 0
@@ -134,11 +135,17 @@ def audio_for(path: str | os.PathLike) -> np.ndarray:
     with _open(path) as container:
         if container.streams.audio:
             return read_audio(path)
-    for suffix in SOUND_SUFFIXES:
-        if path.with_suffix(suffix).is_file():
-            return read_audio(path.with_suffix(suffix))
-    beside = ', '.join(path.with_suffix(suffix).name for suffix in SOUND_SUFFIXES)
-    raise UserError(f'{path} has no audio track and none of {beside} lies beside it')
+    for sound in beside(path):
+        return read_audio(sound)
+    names = ', '.join(path.with_suffix(suffix).name for suffix in SOUND_SUFFIXES)
+    raise Unusable('no_sound', f'{path} has no audio track and none of {names} lies beside it')
+
+
+def beside(path: str | os.PathLike) -> list[str]:
+    """The sound files that lie beside a video under its name, the preferred first."""
+    stem = os.path.splitext(os.fspath(path))[0]
+    return [stem + suffix for suffix in SOUND_SUFFIXES
+            if stem + suffix != os.fspath(path) and os.path.isfile(stem + suffix)]
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], audio: np.ndarray | None = None,
@@ -185,7 +192,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
-        raise UserError(f'{os.fspath(path)} is not a picture: want PNG, JPEG, BMP or WebP') from error
+        raise Unusable('unreadable', f'{os.fspath(path)} is not a picture: want PNG, JPEG, BMP or WebP') from error
 
 
 def is_image(path: str | os.PathLike) -> bool:
@@ -221,16 +228,27 @@ def _require(path: pathlib.Path) -> None:
         raise UserError(f'{path} is a folder; want a file' if path.is_dir() else f'{path} does not exist')
 
 
+def _require_readable(path: pathlib.Path) -> None:
+    """Whether the disk is to blame: then another day the file may be read, and half of it must not pass for all."""
+    try:
+        with path.open('rb') as file:
+            while file.read(2 ** 20):
+                pass
+    except OSError as error:
+        raise UserError(f'cannot read {path}: {error.strerror}; give a file that can be read') from error
+
+
 def _open(path: pathlib.Path) -> av.container.InputContainer:
     _require(path)
     try:
         container = av.open(os.fspath(path), metadata_errors='replace')
     except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f'{path} is neither a video nor an audio file that can be decoded: {error.strerror}'
-                        ) from error
+        _require_readable(path)
+        raise Unusable('unreadable', f'{path} is neither a video nor an audio file that can be decoded: '
+                                     f'{error.strerror}') from error
     if container.format.name == 'tty':  # FFmpeg shows any .txt file as a film of a terminal
         container.close()
-        raise UserError(f'{path} is a text file; want a video or an audio file')
+        raise Unusable('unreadable', f'{path} is a text file; want a video or an audio file')
     return container
 
 
@@ -248,7 +266,9 @@ def _decode(container: av.container.InputContainer, stream: av.stream.Stream) ->
             yield from next(packets).decode()
         except (StopIteration, av.error.EOFError):
             return
-        except av.error.InvalidDataError:
+        except OSError:
+            _require_readable(pathlib.Path(container.name))
+        except av.error.FFmpegError:
             continue
 
 

@@ -5,75 +5,108 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from input_pipeline import audio as sound
 from input_pipeline import media
-from input_pipeline.crop import Crop, static_crop
+from input_pipeline.audio import frame_chunks
+from input_pipeline.crop import Crop, centred_hanning, smoothed_crops, static_crop
 from input_pipeline.face_tracking import Detections, LandmarkDetector, fill_gaps
-from input_pipeline.mediapipe_mapping import mesh_triangles
-from talkinghead_jax.errors import UserError
+from input_pipeline.one_person import colours, find_change
+from talkinghead_jax import loudness
+from talkinghead_jax.errors import Unusable, UserError
 from talkinghead_jax.geometry import face, rigid
 from talkinghead_jax.ops.hard_rasterizer import vertex_visibility
 from talkinghead_jax.specs import CHUNK, CONTEXT, CROP_SIZE, FRAME_RATE
 
-VERSION = 2  # raise it when the same media would give another record
-MIN_FRAMES = FRAME_RATE  # one second
-MAX_MISSING = 0.5  # share of frames without a face
-MAX_LENGTH_DIFFERENCE = 0.5  # s, between picture and sound, that passes without a warning
-SMOOTHING = 5  # frames: Hanning window over the landmarks
+VERSION = 3  # raise it when the same media would give another record
+CROPS = ('static', 'smoothed')
+MAX_REPLACED = 0.15  # share of frames in which another face is there instead of the one that is followed
+TOLERATED_DIFFERENCE = 0.5  # s, between the lengths of picture and sound, that passes without a warning
+# More than this makes a clip unusable: its sound is another film's, or most of it was lost.
+MAX_DIFFERENCE, MAX_DIFFERENCE_SHARE = 1.0, 0.5  # s; share of the picture's length
 
 _log = logging.getLogger(__name__)
 
 
-def prepare_clip(frames: Iterable[np.ndarray], audio: np.ndarray, detector: LandmarkDetector, clip_id: str,
-                 speaker_id: str, image_size: int = 256, *, smoothing: int = SMOOTHING, min_frames: int = MIN_FRAMES,
-                 source: str = '') -> tuple[dict[str, Any], Crop]:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What may be chosen about preparation; all of it goes into the record.
+
+    Attributes:
+      image_size: side of the stored frames, px.
+      crop: 'static', one square a clip, or 'smoothed', a square that follows the head.
+      smoothing: length of the Hanning window over the landmarks, frames; 1 for none.
+      min_frames: shortest clip taken.
+      max_missing: share of the frames that may be without a face.
+    """
+
+    image_size: int = 256
+    crop: str = 'static'
+    smoothing: int = 5
+    min_frames: int = FRAME_RATE
+    max_missing: float = 0.5
+
+    def __post_init__(self):
+        if self.crop not in CROPS:
+            raise UserError(f'config.data.crop is {self.crop!r}; want one of {", ".join(CROPS)}')
+        if not 0 <= self.max_missing < 1:
+            raise UserError(f'config.data.max_missing is {self.max_missing}; want a share of at least 0 and below 1')
+
+
+def prepare_clip(frames: Iterable[np.ndarray], audio: np.ndarray | None, detector: LandmarkDetector, clip_id: str,
+                 speaker_id: str, options: Options = Options(), source: str = '',
+                 transcript: str = '') -> tuple[dict[str, Any], Crop]:
     """Turn a film of one speaking face into a clip record.
 
     Args:
       frames: (T, H, W, 3) uint8 RGB at 25 a second, or a `media.Video`: anything that can be iterated twice.
-      audio: (A,) int16 16 kHz mono; cut or padded with silence to the picture's length.
+      audio: (A,) int16 16 kHz mono; cut or padded with silence to the picture's length. None: silent on purpose.
       detector: opened.
       clip_id: unique within its dataset.
       speaker_id: who speaks.
-      image_size: side of the stored frames, px.
-      smoothing: length of the Hanning window over time, frames; 1 for none.
-      min_frames: shortest clip taken.
+      options: see `Options`.
       source: what messages call the clip; by default `clip_id`.
+      transcript: what is said, where the dataset tells.
 
     Returns:
-      The record (`specs.CLIP`) and the crop, in pixels of the frames.
+      The record (`specs.CLIP`) and the key frame's crop, in pixels of the frames.
 
     Raises:
-      UserError: shorter than `min_frames`, no face in more than half of the frames, or no sound.
+      Unusable: see `errors.REASONS`; all but 'failed' are found here or in `media`.
     """
     source = source or clip_id
+    _check_sound(audio, source)
     detections = detector.detect(frames)
-    count = len(detections.detected)
-    _check(detections, audio, min_frames, source)
-    detections = smooth(fill_gaps(detections), smoothing)
-    crop = static_crop(detections.landmarks[detections.detected])
-    landmarks, dense = _to_crop(crop, detections)
+    _check_picture(detections, options, source)
+    _check_lengths(audio, len(detections.detected), source)
+    count, seen = len(detections.detected), detections.detected
+    detections = smooth(fill_gaps(detections), options.smoothing)
+    crops = _crops(detections, options.crop)
+    landmarks, dense = _to_crop(crops, detections)
     pose = rigid.estimate_pose(landmarks.astype(np.float64))
     frontal = rigid.frontalize(landmarks.astype(np.float64), pose)
-    seen = detections.detected
-    key_frame = _least(np.linalg.norm(pose[:, :3], axis=-1)[:CONTEXT], seen[:CONTEXT])
-    pictures, frame_size = _pictures(frames, crop, image_size)
-    mesh = dense[key_frame]
-    seen_vertices = np.asarray(vertex_visibility(mesh[None], mesh_triangles(), CROP_SIZE)[0])
+    early = seen & (np.arange(count) < CONTEXT)
+    key_frame = _least(np.linalg.norm(pose[:, :3], axis=-1), early if early.any() else seen)
+    crop, mesh = crops[key_frame], dense[key_frame]
+    pictures, looks, frame_size = _pictures(frames, crops, dense, options.image_size)
+    _check_person(find_change(looks, landmarks, pose, seen), source)
+    seen_vertices = np.asarray(vertex_visibility(mesh[None], detector.triangles, CROP_SIZE)[0])
+    chunks = frame_chunks(np.zeros(0, np.int16) if audio is None else audio, count)
     record = {
         'clip_id': clip_id,
         'speaker_id': speaker_id,
-        'preparation': _preparation(detector, crop, smoothing),
+        'transcript': transcript,
+        'preparation': _preparation(detector, crop, options),
         'video': pictures,
-        'audio': sound.frame_chunks(audio, count),
+        'audio': chunks,
+        'speech_level': np.float32(loudness.speech_level(loudness.frame_power(chunks))),
         'landmarks': landmarks,
         'pose': pose.astype(np.float32),
         'detected': seen,
+        'confidence': detections.confidence,
         'key_frame': np.int32(key_frame),
         'closed_mouth_frame': np.int32(_least(face.mouth_opening(frontal), seen)),
         'mesh_vertices': mesh,
@@ -83,21 +116,32 @@ def prepare_clip(frames: Iterable[np.ndarray], audio: np.ndarray, detector: Land
 
 
 def prepare_media(path: str | os.PathLike, detector: LandmarkDetector, clip_id: str = '', speaker_id: str = '',
-                  image_size: int = 256, max_frames: int | None = None, **options: Any) -> dict[str, Any]:
-    """The clip record of a video file; its sound may lie beside it (`media.audio_for`).
+                  options: Options = Options(), sound: str = '', transcript: str = '',
+                  max_frames: int | None = None) -> dict[str, Any]:
+    """The clip record of a video file.
 
-    Decodes the film twice instead of holding it: memory does not grow with its frames' size. `clip_id` and
-    `speaker_id` are the file's name where they are not given; `options` go to `prepare_clip`.
+    Decodes the film twice instead of holding it: memory does not grow with its frames' size.
+
+    Args:
+      path: the video.
+      detector: opened.
+      clip_id: by default the file's name without its suffix.
+      speaker_id: as `clip_id`.
+      options: see `Options`.
+      sound: file of the sound; by default the video's own, or one beside it (`media.audio_for`).
+      transcript: what is said, where the dataset tells.
+      max_frames: only so much of the beginning.
 
     Raises:
-      UserError: as `media.Video`, `media.audio_for` and `prepare_clip`.
+      Unusable: what `media` cannot read, and as `prepare_clip`.
+      UserError: a file is missing or may not be read.
     """
     path = pathlib.Path(path)
-    audio = media.audio_for(path)
+    audio = media.read_audio(sound) if sound else media.audio_for(path)
     if max_frames is not None:
         audio = audio[:max_frames * CHUNK]
     record, _ = prepare_clip(media.Video(path, max_frames), audio, detector, clip_id or path.stem,
-                             speaker_id or path.stem, image_size, source=str(path), **options)
+                             speaker_id or path.stem, options, str(path), transcript)
     return record
 
 
@@ -112,62 +156,89 @@ def prepare_image(image: np.ndarray, detector: LandmarkDetector, clip_id: str = 
       image_size: side of the stored frame, px.
 
     Raises:
-      UserError: no face.
+      Unusable: no face.
     """
-    silence = np.zeros(CHUNK, np.int16)
-    record, _ = prepare_clip([image], silence, detector, clip_id, clip_id, image_size, smoothing=1, min_frames=1)
+    options = Options(image_size=image_size, smoothing=1, min_frames=1)
+    record, _ = prepare_clip([image], None, detector, clip_id, clip_id, options)
     return record
 
 
 def crop_of(record: Mapping[str, Any]) -> Crop:
-    """The crop that a record of this module was made with: needed to paste a result back."""
+    """The crop of a record's key frame: needed to paste a result back."""
     return Crop(**json.loads(record['preparation'])['crop'])
 
 
-def smooth(detections: Detections, window: int = SMOOTHING) -> Detections:
+def smooth(detections: Detections, window: int = Options.smoothing) -> Detections:
     """Centred Hanning window over time; the ends repeat, so nothing lags and the length stays."""
-    if window < 3:
-        return detections
-    weights = np.hanning(window)
-    weights = (weights / weights.sum()).astype(np.float32)
-
-    def smoothed(points: np.ndarray) -> np.ndarray:
-        padded = np.pad(points, ((window // 2, window // 2), (0, 0), (0, 0)), 'edge')
-        return sum(weight * padded[i:i + len(points)] for i, weight in enumerate(weights))
-
-    return dataclasses.replace(detections, landmarks=smoothed(detections.landmarks), dense=smoothed(detections.dense))
+    return dataclasses.replace(detections, landmarks=centred_hanning(detections.landmarks, window),
+                               dense=centred_hanning(detections.dense, window))
 
 
-def _check(detections: Detections, audio: np.ndarray, min_frames: int, source: str) -> None:
+def _check_sound(audio: np.ndarray | None, source: str) -> None:
+    if audio is not None and not (len(audio) and audio.min() < audio.max()):
+        found = 'has nothing but digital silence' if len(audio) else 'has no sound'
+        raise Unusable('no_sound', f'{source} {found}; want speech')
+
+
+def _check_picture(detections: Detections, options: Options, source: str) -> None:
     count, missing = len(detections.detected), int((~detections.detected).sum())
-    if count < min_frames:
-        raise UserError(f'{source} has {count} frames at 25 a second; want at least {min_frames} '
-                        f'({min_frames / FRAME_RATE:g} s)')
-    if missing > MAX_MISSING * count:
-        raise UserError(f'{source}: no face in {missing} of {count} frames; want one in at least half of them')
-    if not len(audio):
-        raise UserError(f'{source} has no sound; want 16 kHz speech')
-    difference = len(audio) / CHUNK - count
-    if abs(difference) > MAX_LENGTH_DIFFERENCE * FRAME_RATE:
-        _log.warning('%s: the sound is %.2f s %s than the picture; it is %s', source, abs(difference) / FRAME_RATE,
-                     *(('longer', 'cut') if difference > 0 else ('shorter', 'padded with silence')))
+    if count < options.min_frames:
+        raise Unusable('too_short', f'{source} has {count} frames at 25 a second; want at least {options.min_frames} '
+                                    f'({options.min_frames / FRAME_RATE:g} s)')
+    replaced = 0 if detections.replaced is None else int(detections.replaced.sum())
+    if replaced > MAX_REPLACED * count:
+        raise Unusable('two_people', f'{source}: another face is there instead of the one that is followed in '
+                                     f'{replaced} of {count} frames; want at most {MAX_REPLACED:.0%}')
+    if missing > options.max_missing * count:
+        raise Unusable('no_face', f'{source}: no face in {missing} of {count} frames; want at most '
+                                  f'{options.max_missing:.0%} of them without')
 
 
-def _pictures(frames: Iterable[np.ndarray], crop: Crop, size: int) -> tuple[list[bytes], tuple[int, int]]:
-    """JPEG of every frame's crop, and the frames' own (height, width)."""
-    pictures, shape = [], (0, 0)
-    for frame in frames:
-        pictures.append(media.encode_jpeg(crop.apply(frame, size)))
+def _check_lengths(audio: np.ndarray | None, count: int, source: str) -> None:
+    if audio is None:
+        return
+    length, difference = count / FRAME_RATE, (len(audio) / CHUNK - count) / FRAME_RATE
+    words = (f'{source}: the sound is {abs(difference):.2f} s {"longer" if difference > 0 else "shorter"} than '
+             'the picture')
+    if abs(difference) > max(MAX_DIFFERENCE, MAX_DIFFERENCE_SHARE * length):
+        raise Unusable('length', f'{words} of {length:.2f} s; want a difference of at most half of that, or of a '
+                                 'second')
+    if abs(difference) > TOLERATED_DIFFERENCE:
+        _log.warning('%s; it is %s', words, 'cut' if difference > 0 else 'padded with silence')
+
+
+def _check_person(change: int | None, source: str) -> None:
+    if change is not None:
+        raise Unusable('two_people', f'{source}: from frame {change} on, the face that is followed is another '
+                                     'person\'s; want a clip of one person')
+
+
+def _crops(detections: Detections, kind: str) -> list[Crop]:
+    """One for each frame."""
+    if kind == 'smoothed':
+        return smoothed_crops(detections.landmarks, detections.detected)
+    return [static_crop(detections.landmarks[detections.detected])] * len(detections.detected)
+
+
+def _pictures(frames: Iterable[np.ndarray], crops: Sequence[Crop], dense: np.ndarray,
+              size: int) -> tuple[list[bytes], list[np.ndarray], tuple[int, int]]:
+    """JPEG and look (`one_person.colours`) of every frame's crop, and the frames' own (height, width)."""
+    pictures, looks, shape = [], [], (0, 0)
+    for frame, crop, points in zip(frames, crops, dense, strict=True):
+        picture = crop.apply(frame, size)
+        pictures.append(media.encode_jpeg(picture))
+        looks.append(colours(picture, points))
         shape = frame.shape[:2]
-    return pictures, shape
+    return pictures, looks, shape
 
 
-def _to_crop(crop: Crop, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+def _to_crop(crops: Sequence[Crop], detections: Detections) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks and mesh in crop px, float32, the rigid points on average as deep as the template's.
 
     One shift for the whole clip: the detector's own zero lies elsewhere, but its motion in depth is kept.
     """
-    landmarks, dense = crop.to_crop(detections.landmarks), crop.to_crop(detections.dense)
+    landmarks, dense = (np.stack([crop.to_crop(frame) for crop, frame in zip(crops, points, strict=True)])
+                        for points in (detections.landmarks, detections.dense))
     rigid_points = list(face.RIGID_POINTS)
     depth = landmarks[detections.detected][:, rigid_points, 2].mean() - face.TEMPLATE[rigid_points, 2].mean()
     shift = np.array([0.0, 0.0, depth])
@@ -175,10 +246,10 @@ def _to_crop(crop: Crop, detections: Detections) -> tuple[np.ndarray, np.ndarray
 
 
 def _least(values: np.ndarray, allowed: np.ndarray) -> int:
-    """Index of the smallest allowed value; of the smallest at all where none is allowed."""
-    return int(np.argmin(np.where(allowed, values, np.inf) if allowed.any() else values))
+    """Index of the smallest allowed value."""
+    return int(np.argmin(np.where(allowed, values, np.inf)))
 
 
-def _preparation(detector: LandmarkDetector, crop: Crop, smoothing: int) -> str:
-    return json.dumps({'version': VERSION, 'detector': detector.name, 'smoothing': smoothing,
+def _preparation(detector: LandmarkDetector, crop: Crop, options: Options) -> str:
+    return json.dumps({'version': VERSION, 'detector': detector.name, 'options': dataclasses.asdict(options),
                        'crop': dataclasses.asdict(crop)}, sort_keys=True)

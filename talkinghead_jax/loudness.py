@@ -24,17 +24,31 @@ def speech_level(power: np.ndarray) -> float:
     return float(np.sqrt(power[power >= 0.1 * power.mean()].mean()))
 
 
-def standardise(chunks: np.ndarray) -> np.ndarray:
+def standardise(chunks: np.ndarray, level: float | None = None) -> np.ndarray:
     """Bring speech to `STANDARD`, as far as no more than a click clips and `LARGEST_GAIN` is enough.
 
     Args:
       chunks: (T, 640) int16: all of what is said, since its level is that of the whole.
+      level: its `speech_level` where that is known already, as a record's `speech_level`.
 
     Returns:
       (T, 640) int16; silence stays silence.
     """
-    samples = np.asarray(chunks, np.float64)
-    wanted = STANDARD / max(speech_level(frame_power(chunks)), 1e-9)
-    loud = np.quantile(np.abs(samples), 1 - _CLICKS) if samples.size else 0.0
-    factor = min(wanted, 10 ** (LARGEST_GAIN / 20), 32767 / max(loud, 1.0))
-    return np.clip(np.rint(samples * factor), -32768, 32767).astype(np.int16)
+    return scaled(chunks, standard_factor(chunks, level))
+
+
+def standard_factor(chunks: np.ndarray, level: float | None = None) -> float:
+    """What `standardise` multiplies the samples by; `scaled` does it, also to a part of them."""
+    known = speech_level(frame_power(chunks)) if level is None else level
+    # As records store it, so that a record's sound and a file's are the same to the bit.
+    wanted = min(STANDARD / max(float(np.float32(known)), 1e-9), 10 ** (LARGEST_GAIN / 20))
+    peak = max(-int(chunks.min()), int(chunks.max())) if chunks.size else 0
+    if peak * wanted <= 32767:
+        return wanted
+    loud = np.quantile(np.abs(np.asarray(chunks, np.float64)), 1 - _CLICKS)  # takes longer than all the rest
+    return min(wanted, 32767 / max(loud, 1.0))
+
+
+def scaled(chunks: np.ndarray, factor: float) -> np.ndarray:
+    """(..., 640) int16 times `factor`, rounded and clipped: int16."""
+    return np.clip(np.rint(np.asarray(chunks, np.float64) * factor), -32768, 32767).astype(np.int16)

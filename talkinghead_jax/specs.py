@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 FRAME_RATE = 25  # frames a second
 SAMPLE_RATE = 16_000  # audio samples a second
 CHUNK = SAMPLE_RATE // FRAME_RATE  # 640 samples: the audio of one frame
@@ -41,13 +41,16 @@ class Field:
 CLIP: Mapping[str, Field] = {
     'clip_id': Field((), 'str', 'unique name of the clip within its dataset'),
     'speaker_id': Field((), 'str', 'who speaks; splits never share a speaker'),
+    'transcript': Field((), 'str', 'what is said, as the dataset tells it; empty where it does not'),
     'preparation': Field((), 'str', 'JSON: version and parameters of the preparation'),
     'video': Field(('T',), 'bytes', 'JPEG of each frame, RGB, quality 95, 4:4:4'),
     'audio': Field(('T', CHUNK), 'int16', '16 kHz mono; row t sounds while frame t is shown'),
+    'speech_level': Field((), 'float32', 'of the whole clip (`loudness.speech_level`), in steps of int16'),
     'landmarks': Field(('T', LANDMARKS, 3), 'float32', 'crop px, iBUG order'),
     'pose': Field(('T', 6), 'float32', 'h = [r, t]: rotation vector (rad), translation (crop px)'),
     'detected': Field(('T',), 'bool', 'False where the face was not found and the landmarks are interpolated'),
-    'key_frame': Field((), 'int32', 'frame of least rotation among the first min(64, T)'),
+    'confidence': Field(('T',), 'float32', "0 .. 1, the face detector's own; 0 where the face was not found"),
+    'key_frame': Field((), 'int32', 'frame of least rotation with the face found, of the first 64 if there is one'),
     'closed_mouth_frame': Field((), 'int32', 'frame with the smallest inner-lip gap'),
     'mesh_vertices': Field(('V', 3), 'float32', 'crop px: mesh of the key frame'),
     'mesh_visibility': Field(('V',), 'float32', '1 where the key frame sees the vertex, else 0'),
@@ -71,6 +74,8 @@ METADATA: Mapping[str, Field] = {
     'triangles': Field(('F', 3), 'int32', 'mesh topology: vertex numbers, wound so that the normal (corner 1 - '
                        'corner 0) x (corner 2 - corner 0) of a surface that faces the viewer has positive z'),
     'uv_mask': Field(('S', 'S'), 'float32', '1 where the position map is valid (unprojection only)'),
+    'uv_weight': Field(('S', 'S'), 'float32', 'of each UV position in the loss, mean 1 where valid, 0 elsewhere '
+                       '(unprojection only)'),
     'uv_mean': Field(('S', 'S', 3), 'float32', 'crop px: mean position map (unprojection only)'),
 }
 

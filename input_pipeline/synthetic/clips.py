@@ -9,11 +9,13 @@ from input_pipeline.synthetic import expression, motion, render, speech, surface
 from input_pipeline.synthetic.identity import Identity, make_identity
 from input_pipeline.synthetic.scene import Scene
 from input_pipeline.synthetic.surface import UV_MASK, UV_SIZE
+from talkinghead_jax import loudness
 from talkinghead_jax.geometry import face, rigid
-from talkinghead_jax.specs import CONTEXT, FRAME_RATE, SPEC_VERSION
+from talkinghead_jax.specs import CONTEXT, FRAME_RATE, LANDMARKS, SPEC_VERSION
 
-__all__ = ['TRIANGLES', 'UV_MASK', 'UV_SIZE', 'make_clip', 'make_position_map']
+__all__ = ['KEY_POINT_UV', 'TRIANGLES', 'UV_MASK', 'UV_SIZE', 'make_clip', 'make_position_map']
 TRIANGLES = surface.TRIANGLES[:, ::-1]  # wound as `specs.METADATA` has it
+KEY_POINT_UV = surface.CONTROL_UV[:LANDMARKS] * (UV_SIZE - 1)  # (68, 2) px of the position map
 VERSION = 2  # of what these functions draw from a seed
 
 
@@ -51,13 +53,16 @@ def make_clip(seed: int, speaker: int, clip: int, frames: int, size: int) -> dic
     return {
         'clip_id': f'id{speaker:04d}_{clip:03d}',
         'speaker_id': f'id{speaker:04d}',
+        'transcript': '',
         'preparation': json.dumps({'source': 'synthetic', 'version': VERSION, 'spec': SPEC_VERSION, 'seed': seed,
                                    'speaker': speaker, 'clip': clip, 'frames': frames, 'size': size}),
         'video': video,
         'audio': spoken.audio,
+        'speech_level': np.float32(loudness.speech_level(loudness.frame_power(spoken.audio))),
         'landmarks': landmarks,
         'pose': pose,
         'detected': np.ones(frames, bool),
+        'confidence': np.ones(frames, np.float32),
         'key_frame': np.int32(key_frame),
         'closed_mouth_frame': np.int32(face.mouth_opening(rigid.frontalize(landmarks, pose)).argmin()),
         'mesh_vertices': mesh,

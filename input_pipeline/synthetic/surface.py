@@ -10,6 +10,7 @@ hundred-odd points. UV is the face unrolled about the vertical axis. The lips ar
 import cv2
 import numba
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from talkinghead_jax.geometry.face import AXIS_X, MIRROR, TEMPLATE
 
@@ -91,7 +92,8 @@ def spline(targets: np.ndarray, centres: np.ndarray) -> np.ndarray:
     affine = np.concatenate([ones, centres], axis=1)
     system = np.block([[_kernel(centres, centres), affine], [affine.T, zeros]])
     rows = np.concatenate([_kernel(targets, centres), np.ones((len(targets), 1)), targets], axis=1)
-    return np.linalg.solve(system.T, rows.T).T[:, :len(centres)]
+    with threadpool_limits(1):  # more threads round differently, and records have the same bits everywhere
+        return np.linalg.solve(system.T, rows.T).T[:, :len(centres)]
 
 
 def _grid() -> np.ndarray:

@@ -193,6 +193,34 @@ def test_head_motion_of_a_short_clip(frames):
         assert 16 <= shown <= frames - context
 
 
+@pytest.mark.parametrize('frames', [25, 29, 75])
+def test_short_clips_lose_reference_frames_but_no_stage(frames):
+    config, record = _config(), fake_record(frames=frames)
+    config.generator.data.jitter = 0.0
+    context, key = examples.context_frames(frames), int(record['key_frame'])
+    assert context == int(0.4 * frames)
+    for stage in ('expression', 'head_motion'):
+        example = _sample(stage, record, config, training=False)
+        assert example['frame_mask'].sum() == min(frames - context, len(example['frame_mask']))
+        assert not example['audio'][-1].any()  # silence beyond the end
+    assert example['context_mask'].sum() == context
+    np.testing.assert_array_equal(example['pose'][:frames - context], record['pose'][context:])
+    for training, target in [(True, 0)] * 12 + [(False, i) for i in range(config.generator.data.targets_per_clip)]:
+        example = _sample('generator', record, config, training, seed=target, target=target)
+        numbers = {_number(image) for image in example['references']} - {key}
+        assert max(numbers, default=0) < context <= _number(example['target'])
+        assert _number(example['target']) != key
+
+
+def test_the_level_is_the_records():
+    """What the record says of its loudness is believed, in every stage that hears it."""
+    config, record = _config(), fake_record(frames=100)
+    for stage in ('expression', 'head_motion'):
+        plain, halved = (_sample(stage, {**record, 'speech_level': level}, config, training=False)['audio']
+                         for level in (record['speech_level'], 2 * record['speech_level']))
+        assert np.abs(halved - plain / 2.0).max() <= 1
+
+
 def test_head_motion_evaluation_reads_the_first_frames():
     config, record = _config(), fake_record(frames=100)
     example = _sample('head_motion', record, config, training=False)

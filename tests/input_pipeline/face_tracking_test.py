@@ -80,6 +80,33 @@ def test_no_face_in_black_frames(detector):
     assert not found.detected.any()
     assert not found.landmarks.any()
     assert not found.dense.any()
+    assert not found.confidence.any()
+    assert not found.replaced.any()
+
+
+def test_confidence_and_who_else_is_there(shared_data, detector):
+    """A face for seven frames, nobody for one, then another face elsewhere."""
+    wide = np.zeros((10, 224, 448, 3), np.uint8)
+    wide[:7, :, :224] = media.read_video(shared_data / 'clips/voxceleb2/00010.mp4', max_frames=7)
+    wide[8:, :, 224:] = media.read_video(shared_data / 'clips/voxceleb2/00098.mp4', max_frames=2)
+    found = detector.detect(wide)
+    np.testing.assert_array_equal(found.detected, [True] * 7 + [False] * 3)
+    np.testing.assert_array_equal(found.replaced, [False] * 8 + [True] * 2)
+    assert found.confidence.dtype == np.float32
+    np.testing.assert_array_equal(found.confidence > 0, found.detected)
+    assert (found.confidence[:7] > 0.8).all()  # a large, sharp face
+    assert (found.confidence <= 1).all()
+
+
+def test_confidence_is_that_of_the_nearest_box():
+    track = {t: square(10 * t, 100) for t in (0, 1, 2, 5, 6, 10)}  # its middle is at 50 + 10 t
+    boxes = {0: [(0.7, np.array([400, 50])), (0.9, np.array([52, 48]))], 5: [(0.6, np.array([90, 60]))],
+             7: [(0.8, np.array([120, 50]))], 10: [(0.99, np.array([300, 50]))]}
+    found = face_tracking._confidence(track, boxes, 12)
+    expected = np.zeros(12)
+    expected[[0, 1, 2, 5, 6, 10]] = [0.9, 0.84, 0.78, 0.6, 0.58, face_tracking.LEAST_CONFIDENCE]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(face_tracking._confidence({3: square(0, 9)}, {}, 5), [0, 0, 0, 0.5, 0])
 
 
 def square(x, side, points=4):
@@ -103,7 +130,7 @@ def test_gaps_are_interpolated_and_stay_flagged():
     detected = np.array([False, True, False, False, True, False])
     points = np.zeros((6, 68, 3), np.float32)
     points[1], points[4] = 3, 9
-    filled = face_tracking.fill_gaps(Detections(points, points, detected))
+    filled = face_tracking.fill_gaps(Detections(points, points, detected, detected.astype(np.float32)))
     np.testing.assert_allclose(filled.landmarks[:, 5, 1], [3, 3, 5, 7, 9, 9])
     np.testing.assert_array_equal(filled.detected, detected)
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from talkinghead_jax import specs
+from talkinghead_jax import loudness, specs
 from talkinghead_jax.geometry import face, rigid
 
 VERTICES = 30
@@ -17,12 +17,15 @@ def fake_record(seed: int = 0, frames: int = 100, size: int = 64) -> dict:
     pose = np.concatenate([0.1 * rng.normal(size=(frames, 3)), 3.0 * rng.normal(size=(frames, 3))], axis=-1)
     landmarks = rigid.apply_pose(frontal, pose)
     rotation = np.linalg.norm(pose[:min(specs.CONTEXT, frames), :3], axis=-1)
+    audio = rng.integers(-3000, 3000, (frames, specs.CHUNK)).astype(np.int16)
     return {
-        'clip_id': f'clip{seed:03d}', 'speaker_id': f'speaker{seed:03d}', 'preparation': '{"fake": 1}',
+        'clip_id': f'clip{seed:03d}', 'speaker_id': f'speaker{seed:03d}', 'transcript': f'clip number {seed}',
+        'preparation': '{"fake": 1}',
         'video': [_jpeg(np.full((size, size, 3), t % 256, np.uint8)) for t in range(frames)],
-        'audio': rng.integers(-3000, 3000, (frames, specs.CHUNK)).astype(np.int16),
+        'audio': audio, 'speech_level': np.float32(loudness.speech_level(loudness.frame_power(audio))),
         'landmarks': landmarks.astype(np.float32), 'pose': pose.astype(np.float32),
-        'detected': np.ones(frames, bool), 'key_frame': np.asarray(rotation.argmin(), np.int32),
+        'detected': np.ones(frames, bool), 'confidence': np.full(frames, 0.9, np.float32),
+        'key_frame': np.asarray(rotation.argmin(), np.int32),
         'closed_mouth_frame': np.asarray(face.mouth_opening(frontal).argmin(), np.int32),
         'mesh_vertices': rng.uniform(60, 200, (VERTICES, 3)).astype(np.float32),
         'mesh_visibility': (rng.uniform(size=VERTICES) > 0.3).astype(np.float32),

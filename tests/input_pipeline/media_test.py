@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import media
-from talkinghead_jax.errors import UserError
+from talkinghead_jax.errors import Unusable, UserError
 from talkinghead_jax.specs import CHUNK
 
 
@@ -224,3 +224,20 @@ def test_jpeg_keeps_colour_edges():
     data = media.encode_jpeg(frame)
     assert np.abs(media.decode_jpeg(data).astype(int) - frame).max() < 24  # 4:2:0 would bleed by more than 60
     assert data == media.encode_jpeg(frame)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    path = tmp_path / 'film.mp4'
+    path.write_bytes(bytes(1000))
+
+    def fail(*arguments, **options):
+        raise OSError(5, 'Input/output error')
+
+    monkeypatch.setattr(media.av, 'open', fail)
+    with pytest.raises(Unusable) as caught:  # the file can be read: what FFmpeg dislikes is in it
+        media.read_video(path)
+    assert caught.value.reason == 'unreadable'
+    monkeypatch.setattr(media.pathlib.Path, 'open', fail)
+    with pytest.raises(UserError, match=r'cannot read .*film\.mp4: Input/output error') as caught:
+        media.read_video(path)
+    assert not isinstance(caught.value, Unusable)  # tried again the next time

@@ -1,5 +1,6 @@
 """Real clips become records that keep the contract; a clip that cannot be used says why."""
 
+import dataclasses
 import json
 import logging
 
@@ -10,9 +11,12 @@ import pytest
 from input_pipeline import crop as crops
 from input_pipeline import face_tracking, media, preprocess
 from input_pipeline.face_tracking import Detections
-from talkinghead_jax import specs
-from talkinghead_jax.errors import UserError
+from input_pipeline.mediapipe_mapping import mesh_triangles
+from talkinghead_jax import loudness, specs
+from talkinghead_jax.errors import Unusable, UserError
 from talkinghead_jax.geometry import face, rigid
+
+SMALL = preprocess.Options(image_size=64)
 
 
 @pytest.fixture(scope='module')
@@ -23,16 +27,18 @@ def detector(shared_data):
 
 @pytest.fixture(scope='module')
 def record(shared_data, detector):
-    return preprocess.prepare_media(shared_data / 'clips/grid/bbaf2n.mpg', detector, 'bbaf2n', 's2', image_size=128)
+    return preprocess.prepare_media(shared_data / 'clips/grid/bbaf2n.mpg', detector, 'bbaf2n', 's2',
+                                    preprocess.Options(image_size=128))
 
 
 class ScriptedDetector:
     """Finds the template's face, shifted by the frame's number, wherever it is told to."""
 
     name = 'scripted'
+    triangles = mesh_triangles()
 
-    def __init__(self, detected):
-        self.detected = np.array(detected)
+    def __init__(self, detected, replaced=None):
+        self.detected, self.replaced = np.array(detected), replaced
 
     def detect(self, frames):
         count = sum(1 for _ in frames)
@@ -40,7 +46,8 @@ class ScriptedDetector:
         points = (face.TEMPLATE + shift).astype(np.float32)
         dense = np.concatenate([points, np.zeros((count, 410, 3), np.float32)], axis=1)
         known = self.detected[:count, None, None]
-        return Detections(points * known, dense * known, self.detected[:count])
+        confidence = 0.9 * self.detected[:count].astype(np.float32)
+        return Detections(points * known, dense * known, self.detected[:count], confidence, self.replaced)
 
 
 def assert_contract(record, size):
@@ -96,13 +103,13 @@ def test_key_and_closed_mouth_frames(record):
 def test_preparation_is_deterministic(shared_data, detector):
     from input_pipeline.records import equal_records
     path = shared_data / 'clips/voxceleb2/00010.mp4'
-    first, again = (preprocess.prepare_media(path, detector, image_size=64, max_frames=26) for _ in range(2))
+    first, again = (preprocess.prepare_media(path, detector, options=SMALL, max_frames=26) for _ in range(2))
     assert equal_records(first, again)
     assert first['audio'].shape == (26, specs.CHUNK)
 
 
 def test_sound_beside_the_film_is_taken(shared_data, detector):
-    record = preprocess.prepare_media(shared_data / 'clips/styletalk/feifeili_clip1.mp4', detector, image_size=64,
+    record = preprocess.prepare_media(shared_data / 'clips/styletalk/feifeili_clip1.mp4', detector, options=SMALL,
                                       max_frames=30)
     assert_contract(record, 64)
     assert np.abs(record['audio'].astype(int)).max() > 1000
@@ -110,7 +117,7 @@ def test_sound_beside_the_film_is_taken(shared_data, detector):
 
 def test_large_frames(shared_data, detector):
     film = media.read_video(shared_data / 'clips/hdtf/WDA_AlexandriaOcasioCortez_000.mp4', max_frames=50)
-    record, crop = preprocess.prepare_clip(film, np.ones(50 * 640, np.int16), detector, 'hdtf', 'a', image_size=64)
+    record, crop = preprocess.prepare_clip(film, hum(50), detector, 'hdtf', 'a', SMALL)
     assert_contract(record, 64)
     assert crop.side > 512
     assert preprocess.crop_of(record) == crop
@@ -127,56 +134,131 @@ def test_portrait(shared_data, detector):
         preprocess.prepare_image(np.zeros((200, 200, 3), np.uint8), detector, 'black')
 
 
+def hum(frames):
+    return np.rint(900 * np.sin(np.arange(frames * 640) / 20)).astype(np.int16)
+
+
 def film(frames, size=64):
     return np.zeros((frames, size, size, 3), np.uint8)
 
 
-def test_unusable_clips(tmp_path, detector, shared_data):
-    sound = np.ones(16000, np.int16)
-    with pytest.raises(UserError, match='black: no face in 30 of 30 frames'):
-        preprocess.prepare_clip(film(30), sound, detector, 'black', 's')
-    with pytest.raises(UserError, match='has no sound'):
-        preprocess.prepare_clip(film(30), sound[:0], ScriptedDetector([True] * 30), 'c', 's')
-    media.write_video(tmp_path / 'half_second.mp4', film(12), sound[:12 * 640])
-    with pytest.raises(UserError, match=r'half_second\.mp4 has 12 frames .* at least 25 \(1 s\)'):
-        preprocess.prepare_media(tmp_path / 'half_second.mp4', detector)
+def refused(reason, match, *arguments, **options):
+    with pytest.raises(Unusable, match=match) as caught:
+        preprocess.prepare_clip(*arguments, 'clip', 's', preprocess.Options(image_size=32, **options))
+    assert caught.value.reason == reason
+
+
+def test_unusable_clips():
+    found, sound = ScriptedDetector([True] * 30), hum(30)
+    refused('no_sound', 'clip has no sound; want', film(30), sound[:0], found)
+    refused('no_sound', 'digital silence', film(30), np.full(30 * 640, 7, np.int16), found)
+    refused('too_short', r'clip has 24 frames .* at least 25 \(1 s\)', film(24), sound, found)
+    refused('too_short', 'at least 31', film(30), sound, found, min_frames=31)
+    half = ScriptedDetector([True] * 14 + [False] * 16)
+    refused('no_face', 'no face in 16 of 30 frames; want at most 50%', film(30), sound, half)
+    preprocess.prepare_clip(film(30), sound, half, 'clip', 's', preprocess.Options(32, max_missing=0.6))
+    away = ScriptedDetector([True] * 25 + [False] * 5, replaced=np.arange(30) >= 25)
+    refused('two_people', 'another face .* in 5 of 30', film(30), sound, away)
+    passing = ScriptedDetector([True] * 26 + [False] * 4, replaced=np.arange(30) >= 26)
+    preprocess.prepare_clip(film(30), sound, passing, 'clip', 's', SMALL)
+
+
+def test_unusable_files(tmp_path, shared_data):
+    def refusal(name):
+        with pytest.raises(UserError) as caught:
+            preprocess.prepare_media(tmp_path / name, ScriptedDetector([True] * 30))
+        return getattr(caught.value, 'reason', None), str(caught.value)
+
     media.write_video(tmp_path / 'silent.mp4', film(30))
-    with pytest.raises(UserError, match=r'silent\.mp4 has no audio track'):
-        preprocess.prepare_media(tmp_path / 'silent.mp4', detector)
-    with pytest.raises(UserError, match='does not exist'):
-        preprocess.prepare_media(tmp_path / 'none.mp4', detector)
+    media.write_video(tmp_path / 'quiet.mp4', film(30), 0 * hum(30))
+    (tmp_path / 'broken.mp4').write_bytes((shared_data / 'clips/voxceleb2/00010.mp4').read_bytes()[1000:9000])
+    (tmp_path / 'empty.mp4').write_bytes(b'')
+    reason, sentence = refusal('silent.mp4')
+    assert reason == 'no_sound'
+    assert 'silent.mp4 has no audio track' in sentence
+    assert [refusal(name)[0] for name in ('quiet.mp4', 'broken.mp4', 'empty.mp4')] == [
+        'no_sound', 'unreadable', 'unreadable']
+    reason, sentence = refusal('none.mp4')
+    assert reason is None  # it may come yet
+    assert 'does not exist' in sentence
+
+
+def test_wrong_options():
+    with pytest.raises(UserError, match=r"config\.data\.crop is 'round'; want one of static, smoothed"):
+        preprocess.Options(crop='round')
+    with pytest.raises(UserError, match=r'config\.data\.max_missing is 1\.5'):
+        preprocess.Options(max_missing=1.5)
 
 
 def test_gaps_pass_and_are_flagged():
-    detected = [True] * 30
-    detected[10:14] = [False] * 4
-    sound = np.ones(30 * 640, np.int16)
-    record, _ = preprocess.prepare_clip(film(30, 256), sound, ScriptedDetector(detected), 'c', 's')
+    """The frames that are chosen are never among those in which no face was found."""
+    detected = np.ones(30, bool)
+    detected[[0, 1, 10, 11, 12, 13]] = False
+    record, _ = preprocess.prepare_clip(film(30, 256), hum(30), ScriptedDetector(detected), 'c', 's', SMALL)
     np.testing.assert_array_equal(record['detected'], detected)
-    steps = np.diff(record['landmarks'][2:-2, 30, 0])
+    np.testing.assert_array_equal(record['confidence'] > 0, detected)
+    steps = np.diff(record['landmarks'][4:-2, 30, 0])
     np.testing.assert_allclose(steps, steps[0], atol=1e-3)  # the face moves on through the gap
-    with pytest.raises(UserError, match='no face in 16 of 30'):
-        preprocess.prepare_clip(film(30), sound, ScriptedDetector([True] * 14 + [False] * 16), 'c', 's')
+    assert detected[[record['key_frame'], record['closed_mouth_frame']]].all()
+    late = np.arange(140) >= 70  # nobody in the frames that a key frame is looked for in
+    record, _ = preprocess.prepare_clip(film(140), hum(140), ScriptedDetector(late), 'c', 's', SMALL)
+    assert late[[record['key_frame'], record['closed_mouth_frame']]].all()
 
 
-def test_lengths_that_differ_warn(caplog):
-    detector = ScriptedDetector([True] * 30)
+def test_lengths_that_differ(caplog):
+    detector = ScriptedDetector([True] * 60)
     with caplog.at_level(logging.WARNING):
-        preprocess.prepare_clip(film(30), np.ones(30 * 640 + 7000, np.int16), detector, 'c', 's', 32)
+        preprocess.prepare_clip(film(60), hum(72), detector, 'c', 's', SMALL)
         assert not caplog.records
-        preprocess.prepare_clip(film(30), np.ones(10 * 640, np.int16), detector, 'c', 's', 32)
-    assert 'the sound is 0.80 s shorter than the picture; it is padded with silence' in caplog.text
+        record, _ = preprocess.prepare_clip(film(60), hum(31), detector, 'c', 's', SMALL)
+    assert 'the sound is 1.16 s shorter than the picture; it is padded with silence' in caplog.text
+    assert not record['audio'][31:].any()
+    refused('length', 'the sound is 1.24 s shorter than the picture of 2.40 s', film(60), hum(29), detector)
+    refused('length', 'the sound is 1.60 s longer', film(60), hum(100), detector)
+
+
+def test_what_the_record_says_of_its_making():
+    options = preprocess.Options(image_size=32, crop='smoothed', smoothing=3, min_frames=10, max_missing=0.2)
+    record, crop = preprocess.prepare_clip(film(30), hum(30), ScriptedDetector([True] * 30), 'c', 's', options,
+                                           transcript='SET WHITE')
+    assert json.loads(record['preparation']) == {
+        'version': preprocess.VERSION, 'detector': 'scripted', 'options': dataclasses.asdict(options),
+        'crop': dataclasses.asdict(crop)}
+    assert record['transcript'] == 'SET WHITE'
+    assert record['speech_level'] == np.float32(loudness.speech_level(loudness.frame_power(record['audio'])))
+    assert record['speech_level'] == pytest.approx(900 / np.sqrt(2), rel=0.01)
+
+
+def test_smoothed_crop_follows_the_head():
+    """A face that moves a pixel a frame, with a white nose, stays where it is in the crop; nothing lags."""
+    frames = film(60, 300)
+    nose = np.rint(face.TEMPLATE[30, :2]).astype(int)
+    for t in range(60):
+        cv2.circle(frames[t], (int(nose[0]) + t, int(nose[1])), 6, (255, 255, 255), -1)
+    options = preprocess.Options(image_size=256, crop='smoothed')
+    record, crop = preprocess.prepare_clip(frames, hum(60), ScriptedDetector([True] * 60), 'c', 's', options)
+    assert preprocess.crop_of(record) == crop
+    inner = slice(8, -8)  # the ends of the path are held
+    points = record['landmarks'][inner, :, :2]
+    eyes = (points[:, face.RIGHT_EYE].mean(axis=1) + points[:, face.LEFT_EYE].mean(axis=1)) / 2
+    np.testing.assert_allclose(eyes, np.broadcast_to([crops.EYE_COLUMN, crops.EYE_ROW], eyes.shape), atol=0.8)
+    for t in range(8, 52):
+        rows, columns = np.nonzero(media.decode_jpeg(record['video'][t])[..., 0] > 127)
+        np.testing.assert_allclose([columns.mean(), rows.mean()], record['landmarks'][t, 30, :2], atol=1.2)
+    static, fixed = preprocess.prepare_clip(frames, hum(60), ScriptedDetector([True] * 60), 'c', 's')
+    assert np.ptp(static['landmarks'][:, 30, 0]) > 50
+    assert fixed.side == crop.side
 
 
 def test_smoothing_is_centred():
     points = np.zeros((20, 68, 3), np.float32)
     points[9] = 1.0
-    detections = Detections(points, points, np.ones(20, bool))
+    detections = Detections(points, points, np.ones(20, bool), np.ones(20, np.float32))
     smoothed = preprocess.smooth(detections).landmarks[:, 0, 0]
     np.testing.assert_allclose(smoothed, [*smoothed[18::-1], 0], atol=1e-7)  # symmetric about frame 9
     np.testing.assert_allclose(smoothed.sum(), 1, atol=1e-6)
     ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], points.shape)
-    moved = preprocess.smooth(Detections(ramp, ramp, detections.detected)).landmarks
+    moved = preprocess.smooth(Detections(ramp, ramp, detections.detected, detections.confidence)).landmarks
     np.testing.assert_allclose(moved[2:-2], ramp[2:-2], atol=1e-5)  # no lag
 
 

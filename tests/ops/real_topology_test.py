@@ -187,7 +187,7 @@ def clip(shared_data):
     """The record of a sharp film's first second."""
     with face_tracking.MediaPipeDetector(shared_data / 'models' / face_tracking.LANDMARKER) as detector:
         return preprocess.prepare_media(shared_data / 'clips/hdtf/WDA_AlexandriaOcasioCortez_000.mp4', detector,
-                                        image_size=SIZE, max_frames=25)
+                                        options=preprocess.Options(image_size=SIZE), max_frames=25)
 
 
 def test_tracked_mesh_with_its_colours_is_the_frame(clip):

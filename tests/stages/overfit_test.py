@@ -36,8 +36,8 @@ def overfit_config():
 @pytest.fixture(scope='module')
 def record(shared_data):
     with MediaPipeDetector(shared_data / 'models' / LANDMARKER) as detector:
-        return preprocess.prepare_media(shared_data / 'clips/voxceleb2/00098.mp4', detector, image_size=64,
-                                        max_frames=FRAMES)
+        return preprocess.prepare_media(shared_data / 'clips/voxceleb2/00098.mp4', detector,
+                                        options=preprocess.Options(image_size=64), max_frames=FRAMES)
 
 
 def test_eight_unseen_frames_are_learned(record):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from talkinghead_jax import specs
+from talkinghead_jax import loudness, specs
 from talkinghead_jax.geometry import face, rigid
 from talkinghead_jax.models import head_motion
 from talkinghead_jax.stages.base import Stage
@@ -71,11 +71,13 @@ def make_record():
         rng = np.random.default_rng(seed)
         pose = (rng.normal(0, 1, (frames, 6)) * [0.1, 0.1, 0.05, 3, 3, 1]).astype(np.float32)
         frontal = (face.TEMPLATE + rng.normal(0, 1, (68, 3)) + rng.normal(0, 0.3, (frames, 68, 3))).astype(np.float32)
+        audio = rng.integers(-99, 99, (frames, specs.CHUNK)).astype(np.int16)
         return {
-            'clip_id': f'clip{seed}', 'speaker_id': 'nobody', 'preparation': '{}',
+            'clip_id': f'clip{seed}', 'speaker_id': 'nobody', 'preparation': '{}', 'transcript': '',
             'video': [bytes([frame]) for frame in range(frames)],
-            'audio': rng.integers(-99, 99, (frames, specs.CHUNK)).astype(np.int16),
+            'audio': audio, 'speech_level': np.float32(loudness.speech_level(loudness.frame_power(audio))),
             'landmarks': rigid.apply_pose(frontal, pose), 'pose': pose, 'detected': np.ones(frames, bool),
+            'confidence': np.full(frames, 0.9, np.float32),
             'key_frame': np.int32(min(key, frames - 1)), 'closed_mouth_frame': np.int32(frames // 2),
             'mesh_vertices': np.zeros((5, 3), np.float32), 'mesh_visibility': np.ones(5, np.float32),
         }

@@ -53,6 +53,8 @@ METRICS: Mapping[str, Metric] = {
     'beat_alignment': Metric('', HIGHER, 'nearness of the head’s turns to the peaks of the speech’s energy, σ 80 ms'),
     'beat_alignment_others': Metric('', NEITHER, 'the same with the speech of others: its chance level'),
     'vertex_error_percent': Metric('%', LOWER, 'mean distance of the vertices, in percent of the face’s width'),
+    'nme_68_percent': Metric('%', LOWER, 'mean 2-D distance of the 68 key points, in percent of the root of their '
+                                         'bounding box’s area (PRNet’s measure on AFLW2000-3D)'),
     'ssim': Metric('', HIGHER, 'structural similarity to the true frame'),
     'psnr': Metric('dB', HIGHER, 'peak signal-to-noise ratio to the true frame'),
     'lmd@mean20-mediapipe': Metric('px', LOWER, 'mean distance of the 20 mouth points that MediaPipe finds in the '

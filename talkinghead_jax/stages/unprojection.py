@@ -12,7 +12,7 @@ from talkinghead_jax.models.unprojection import UnprojectionNet
 from talkinghead_jax.nn.optim import make_optimizer
 from talkinghead_jax.stages.base import Arrays, PerPlayer, Player, Stage
 
-FROZEN = ('uv_mask', 'uv_mean')
+FROZEN = ('uv_mask', 'uv_weight', 'uv_mean')
 FACE_WIDTH = float(face.TEMPLATE[16, 0] - face.TEMPLATE[0, 0])  # crop px: the template's jaw, ear to ear
 
 
@@ -42,14 +42,15 @@ def make(config: ConfigDict, dataset_axes: Mapping[str, int]) -> Stage:
         predicted, new_state = net.apply(
             variables(params, model_state), image, frozen['uv_mean'], train=True, mutable=['batch_stats'])
         squared = ((predicted - batch['position_map']) ** 2).sum(-1)
-        weight = frozen['uv_mask'][None] * batch['mask'].astype(jnp.float32)[:, None, None]
-        error = (squared * weight).sum() / jnp.maximum(weight.sum(), 1.0)
+        error = mean_over_faces(squared, frozen['uv_weight' if own.losses.weighted else 'uv_mask'], batch['mask'])
+        distance = jnp.sqrt(mean_over_faces(squared, frozen['uv_mask'], batch['mask']))
         # In units of 10 px, so that the gradient is of order one.
-        return {'net': error / 100}, ({'net': new_state}, {'distance_rms_px': jnp.sqrt(error)})
+        return {'net': error / 100}, ({'net': new_state}, {'distance_rms_px': distance})
 
     def compute_metrics(outputs: Arrays, batch: Arrays, frozen: Arrays) -> Arrays:
-        error = vertex_error(outputs['position_map'], batch['position_map'], frozen['uv_mask'])
-        return {'vertex_error_percent': error}
+        predicted, true = outputs['position_map'], batch['position_map']
+        return {'vertex_error_percent': vertex_error(predicted, true, frozen['uv_mask']),
+                'nme_68_percent': landmark_error(predicted, true, frozen['uv_weight'])}
 
     def baselines(batch: Arrays, frozen: Arrays) -> dict[str, Arrays]:
         positions = jnp.broadcast_to(frozen['uv_mean'][None], batch['position_map'].shape)
@@ -58,6 +59,36 @@ def make(config: ConfigDict, dataset_axes: Mapping[str, int]) -> Stage:
     return Stage('unprojection', (Player('net', make_optimizer(own.optim, own.steps)),),
                  specs.unprojection_batch(own.batch_size, size), init, compute_losses, predict, compute_metrics,
                  baselines, FROZEN)
+
+
+def mean_over_faces(values: jax.Array, weight: jax.Array, mask: jax.Array) -> jax.Array:
+    """Weighted mean of a value at each UV position (PRNet, Feng et al. 2018, Eq. 1): a scalar.
+
+    Args:
+      values: (B, S, S).
+      weight: (S, S), 0 where not valid.
+      mask: (B,) bool, False for an example that only pads.
+    """
+    weight = weight[None] * mask.astype(jnp.float32)[:, None, None]
+    return (values * weight).sum() / jnp.maximum(weight.sum(), 1.0)
+
+
+def landmark_error(predicted: jax.Array, true: jax.Array, weight: jax.Array) -> jax.Array:
+    """NME of the 68 key points in the picture's plane (PRNet, Sec. 4.2): (B,) per cent.
+
+    Mean distance over the root of the area of the true points' bounding box. Key points are the UV positions that
+    weigh most; on a coarse map two of them may share one.
+
+    Args:
+      predicted, true: (B, S, S, 3) crop px.
+      weight: (S, S), `uv_weight`.
+    """
+    points = (weight == weight.max()).astype(jnp.float32)
+    distance = jnp.sqrt(((predicted - true)[..., :2] ** 2).sum(-1))
+    outside = jnp.where(points[None, ..., None] > 0, 0.0, jnp.inf)
+    sides = (true[..., :2] - outside).max((1, 2)) - (true[..., :2] + outside).min((1, 2))
+    size = jnp.sqrt(jnp.maximum(sides.prod(-1), 1.0))
+    return 100 * (distance * points[None]).sum((1, 2)) / points.sum() / size
 
 
 def vertex_error(predicted: jax.Array, true: jax.Array, mask: jax.Array) -> jax.Array:

@@ -84,4 +84,5 @@ def make_network(name: str, inference: checkpoint.Inference, frozen: Mapping[str
 
 def stage_axes(frozen: Mapping[str, Any], vertices: int) -> dict[str, int]:
     """What `registry.make_stage` asks of a dataset, from its metadata."""
-    return {'vertices': vertices, 'triangles': len(frozen['triangles']), 'components': len(frozen['pca_basis'])}
+    return {'vertices': vertices, 'triangles': len(frozen['triangles']),
+            'components': len(frozen.get('pca_basis', ()))}  # position maps alone have none

@@ -42,7 +42,8 @@ def _frozen(size: int) -> dict[str, np.ndarray]:
         'pca_mean': face.TEMPLATE, 'pca_basis': basis, 'pca_deviation': np.linspace(8, 1, 20),
         'speech_regression': 0.01 * rng.normal(size=(specs.WINDOW_FEATURES, 20)),
         'pose_mean': np.full(6, 0.1), 'pose_deviation': np.array([0.1, 0.1, 0.1, 5, 5, 5]),
-        'uv_mask': np.ones((size, size)), 'uv_mean': np.stack([columns, rows, np.zeros_like(rows)], axis=-1),
+        'uv_mask': np.ones((size, size)), 'uv_weight': np.where(columns > 100, 1.2, 0.6),
+        'uv_mean': np.stack([columns, rows, np.zeros_like(rows)], axis=-1),
     }
     return {name: jnp.float32(value) for name, value in frozen.items()}
 

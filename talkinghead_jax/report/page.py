@@ -14,9 +14,8 @@ import numpy as np
 
 from talkinghead_jax import files, identity_study
 from talkinghead_jax.evaluation import Evaluation
-from talkinghead_jax.report import catalogue, figures, identities, pictures, table
+from talkinghead_jax.report import catalogue, elements, figures, identities, pictures, table
 from talkinghead_jax.report.curves import curves
-from talkinghead_jax.report.style import STYLE
 
 LARGEST_VIDEO = 16 * 2 ** 20  # bytes: a larger video is linked, not embedded
 
@@ -72,36 +71,25 @@ def write_report(
     stages = list(dict.fromkeys([*evaluations, *(name for name in histories if histories[name])]))
     body = [
         _header(title, facts, stages, bool(shown), bool(ablations), bool(timings)),
-        _section('results', 'Results on held-out data', _results(evaluations)) if evaluations else '',
-        _section('videos', 'Videos', *(_video(video, path.parent) for video in shown)) if shown else '',
+        elements.section('results', 'Results on held-out data', _results(evaluations)) if evaluations else '',
+        elements.section('videos', 'Videos', *(_video(video, path.parent) for video in shown)) if shown else '',
         *(_stage(name, evaluations.get(name), histories.get(name, ()), test) for name in stages),
-        _section('ablations', 'Ablations', ablations) if ablations else '',
-        _section('timings', 'Time', _timings(timings)) if timings else '',
+        elements.section('ablations', 'Ablations', ablations) if ablations else '',
+        elements.section('timings', 'Time', _timings(timings)) if timings else '',
     ]
-    page = (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            f'content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-            f'<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{"".join(body)}'
-            '</body></html>\n')
     numbers |= {'timings': timings, 'videos': [os.path.relpath(video, path.parent) for video in shown]}
     target = path.with_suffix('.json')
     files.write_atomically(target, files.to_json(numbers))
-    files.write_atomically(path, page.encode())
+    files.write_atomically(path, elements.document(title, ''.join(body)).encode())
     return target
 
 
 def _header(title: str, facts: Mapping[str, str], stages: Iterable[str], videos: bool, ablations: bool,
             timings: bool) -> str:
-    items = ''.join(f'<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd></div>'
-                    for name, value in facts.items())
     links = [('results', 'Results')] + [('videos', 'Videos')] * videos
     links += [(name, catalogue.stage_title(name)) for name in stages]
     links += [('ablations', 'Ablations')] * ablations + [('timings', 'Time')] * timings
-    nav = ''.join(f'<a href="#{anchor}">{html.escape(text)}</a>' for anchor, text in links)
-    return f'<header><h1>{html.escape(title)}</h1><dl>{items}</dl><nav>{nav}</nav></header>'
-
-
-def _section(anchor: str, heading: str, *content: str) -> str:
-    return f'<section id="{anchor}"><h2>{html.escape(heading)}</h2>{"".join(content)}</section>'
+    return elements.header(title, facts, links)
 
 
 def _results(evaluations: Mapping[str, Evaluation]) -> str:
@@ -118,27 +106,19 @@ def _stage(name: str, evaluation: Evaluation | None, history: Sequence[Mapping[s
         content.append(f'<p class="lead">{html.escape(catalogue.STAGES[name][1])}</p>')
     if evaluation is not None and evaluation.examples:
         if name in _CHARTS:
-            content.append(_chart(_CHARTS[name](evaluation.examples), f'examples of {name}', _EXPLAINED[name]))
+            content.append(elements.chart(_CHARTS[name](evaluation.examples), f'examples of {name}',
+                                          _EXPLAINED[name]))
         elif name in _PICTURES:
             content.append(_grid(_PICTURES[name](evaluation.examples), _EXPLAINED[name]))
     if name == 'head_motion' and test is not None:
         content.append(f'<h3>Whose style, which speech</h3><p class="lead">{html.escape(identities.LEAD)}</p>'
                        f'{table.html_table(test)}')
-        content.append(_chart(identities.chart(test.examples), 'identity test', identities.EXPLAINED))
+        content.append(elements.chart(identities.chart(test.examples), 'identity test', identities.EXPLAINED))
     found = curves(history)
     if found:
-        content.append(_chart(figures.training_curves(found), f'training curves of {name}',
+        content.append(elements.chart(figures.training_curves(found), f'training curves of {name}',
                               'Training: logged values and their running mean.'))
-    return _section(name, catalogue.stage_title(name), *content)
-
-
-def _chart(chart: figures.Chart, alternative: str, caption: str) -> str:
-    (light, share), (dark, _) = (figures.png(chart, theme) for theme in (figures.LIGHT, figures.DARK))
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="{pictures.data_url(dark)}">'
-    return (f'<figure><div class="scroll"><picture>{source}'
-            f'<img class="chart" style="width:{share:.0%};min-width:{700 * share:.0f}px" '
-            f'src="{pictures.data_url(light)}" alt="{html.escape(alternative)}"></picture></div>'
-            f'<figcaption>{html.escape(caption)}</figcaption></figure>')
+    return elements.section(name, catalogue.stage_title(name), *content)
 
 
 def _grid(columns: Sequence[tuple[str, list[np.ndarray]]], caption: str) -> str:

@@ -23,8 +23,16 @@ def base(name: str) -> ConfigDict:
         'dataset': '',  # TFDS name
         'directory': '',  # where prepared data lie; '' means WORKDIR/data
         'workers': 0,  # preparation processes; 0 means one a core
-        'media': '',  # folder of videos, for the dataset folder_of_clips
+        'media': '',  # the dataset as its publisher ships it; only --mode=prepare reads it
         'landmarker': '',  # face_landmarker.task; '' looks for it
+        'detector': 'mediapipe',  # or prnet: landmarks and mesh from a position map
+        'prnet': '',  # folder of PRNet's converted weights and its index files
+        'bfm': '',  # folder of the Basel Face Model, BFM.mat and BFM_UV.mat, for w300_lp; only prepare reads it
+        'crop': 'static',  # or smoothed: the square follows the head, whose translation then means little
+        'min_frames': 0,  # shorter clips go to quarantine; 0 means the dataset's own
+        'max_quarantine': 1.0,  # share of the clips; where more cannot be used, preparation ends with an error
+        'beam': '',  # options of an Apache Beam pipeline that does the work of `workers`: '--runner=FlinkRunner ..'
+        'max_missing': 0.5,  # share of a clip's frames without a face, beyond which it goes to quarantine
     })
     config.log = ConfigDict({'every_steps': 100, 'checkpoint_every_steps': 1000, 'keep': 3})
     config.parallel = ConfigDict({'mode': 'sharded', 'fsdp': 1})
@@ -107,7 +115,7 @@ def unprojection() -> ConfigDict:
         'batch_size': 16,
         'optim': {'learning_rate': 1e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
         'model': {'width': 16, 'residual': False, 'hidden': 128, 'momentum': 0.999},
-        'losses': {},
+        'losses': {'weighted': True},  # more at key points, eyes, nose and mouth, as in PRNet; else all alike
         'data': {'shift': 12.0, 'scale': 0.1, 'jitter': 0.05},  # crop px, share of the size, share of the colours
     })
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, demo
+from configs import common, crema_d, demo, films, grid, lrs3_ted, lrw, voxceleb2
+from input_pipeline import examples
 from talkinghead_jax import specs
 from talkinghead_jax.models import generator
 from talkinghead_jax.nn import randomness
@@ -16,6 +17,7 @@ from talkinghead_jax.stages import registry
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIGS = {'demo': demo.get_config, 'common': lambda: common.base('full_size')}
+FILMS = {'voxceleb2': voxceleb2, 'lrs3_ted': lrs3_ted, 'lrw': lrw, 'grid': grid, 'crema_d': crema_d}
 AXES = {'vertices': 500, 'triangles': 900, 'components': 20}
 
 
@@ -71,3 +73,29 @@ def test_an_ablation_is_an_argument():
 
 def test_the_configs_know_every_ablation():
     assert ('', *common.ABLATIONS) == generator.ABLATIONS == common.base('').study.variants
+
+
+@pytest.mark.parametrize('name', FILMS)
+def test_a_dataset_of_films_trains_the_generator_unless_told_otherwise(name):
+    config = FILMS[name].get_config()
+    config.lock()
+    assert (config.name, config.data.dataset, config.stages) == (name, name, ('generator',))
+    assert ConfigDict(json.loads(config.to_json())).to_dict() == json.loads(config.to_json())
+    assert FILMS[name].get_config('generator,ablation=no_3d').generator.model.ablation == 'no_3d'
+    refused = {'unprojection': f'{name} holds no position maps for stage unprojection; train it with configs/w300_lp'}
+    if name == 'lrw':
+        refused['head_motion'] = 'head_motion cannot be trained on lrw; its stages are expression, generator'
+    for stage in films.STAGES:
+        if stage not in refused:
+            assert FILMS[name].get_config(stage).stages == (stage,)
+    for stage, words in refused.items():
+        with pytest.raises(ValueError, match=words):
+            FILMS[name].get_config(stage)
+
+
+@pytest.mark.parametrize(('module', 'frames'), [(lrw, 29), (grid, 75)])
+def test_clips_of_one_length_are_evaluated_to_their_end(module, frames):
+    config = module.get_config()
+    assert config.expression.data.evaluation_frames == frames - examples.context_frames(frames)
+    spec = examples.batch_spec('generator', config.generator, config.image_size, AXES['vertices'], True, 2)
+    assert spec['references'].shape == (2, 1, 256, 256, 3)

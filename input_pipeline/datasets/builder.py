@@ -2,8 +2,7 @@
 
 Preparation has two steps (design, Sec. 7). A dataset names its `jobs`: each makes one file of the cache from a
 clip (or a parameter set), under a name that everything that determines its content goes into. The builder then
-streams the cached records into TFRecords; in `tfds build`, which knows no pool of processes, it first makes
-what is missing.
+streams the cached records into TFRecords; in `tfds build` it first makes what is missing.
 """
 
 import abc
@@ -16,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from ml_collections import ConfigDict
 from tensorflow_datasets.core import writer
 from tqdm import tqdm
 
-from input_pipeline import records
+from input_pipeline import pool, quarantine, records
 from input_pipeline.pool import Job
 from talkinghead_jax import specs
 from talkinghead_jax.errors import UserError
@@ -33,16 +31,20 @@ class CachedRecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tr
     """A TFDS builder over cached records.
 
     A subclass names its jobs and settings; its builder configs are 'clips' and 'position_maps', or one of them.
+    `PLACES` are the settings that say where something lies: they do not determine the dataset, only what is there
+    does, which goes into the names of the jobs.
 
     Args:
       settings: what `settings_of` gives; the dataset's defaults if None.
       cache: folder of cached records; `DATA_DIR/cache` if None.
-      make_missing: whether to make records that the cache lacks; else they are left out.
+      make_missing: whether to make records that the cache lacks, by a pool of processes; else they are left out.
       **kwargs: of `tfds.core.GeneratorBasedBuilder`.
     """
 
     VERSION = tfds.core.Version('1.0.0')
     RELEASE_NOTES = {'1.0.0': 'First release.'}  # noqa: RUF012 (TFDS reads it from the class)
+
+    PLACES: tuple[str, ...] = ()
 
     def __init__(self, *, settings: Mapping[str, Any] | None = None, cache: str | os.PathLike | None = None,
                  make_missing: bool = True, **kwargs: Any):
@@ -54,7 +56,7 @@ class CachedRecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tr
     @classmethod
     @abc.abstractmethod
     def settings_of(cls, config: ConfigDict) -> dict[str, Any]:
-        """What of the config determines the dataset, as JSON-like values."""
+        """What of the config determines the dataset, and where it lies, as JSON-like values; reads no file."""
 
     @classmethod
     @abc.abstractmethod
@@ -67,7 +69,7 @@ class CachedRecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tr
 
     @abc.abstractmethod
     def topology(self) -> dict[str, np.ndarray]:
-        """`triangles` (F, 3) int32, and `uv_mask` (S, S) float32 where there are position maps."""
+        """`triangles` (F, 3) int32; where there are position maps also `uv_mask` and `uv_weight` (S, S) float32."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = (clip_features() if self.kind == 'clips'
@@ -84,20 +86,16 @@ class CachedRecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tr
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager
-        jobs = [job for job in self.jobs() if self._make_missing or (self.cache / job.name).is_file()]
+        jobs = self.jobs()
+        if self._make_missing:
+            quarantine.write(self.cache.parent / quarantine.TABLE, pool.run(jobs, self.cache))
+        jobs = [job for job in jobs if (self.cache / job.name).is_file()]
         return {split: self._generate_examples([job for job in jobs if job.split == split])
                 for split in SPLITS if any(job.split == split for job in jobs)}
 
     def _generate_examples(self, jobs: Sequence[Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         for job in tqdm(jobs, f'write {self.kind} {jobs[0].split}', unit='file'):
-            path = self.cache / job.name
-            if not path.is_file():
-                try:
-                    job.make(path)
-                except UserError as error:
-                    logging.warning('left out: %s', error)
-                    continue
-            record = records.load_record(path)
+            record = records.load_record(self.cache / job.name)
             if self.kind == 'clips':
                 yield record['clip_id'], record
             else:

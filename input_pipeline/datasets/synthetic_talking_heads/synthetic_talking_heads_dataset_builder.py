@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from input_pipeline import media, records
+from input_pipeline import media, records, uv_space
 from input_pipeline.datasets.builder import SPLITS, CachedRecordsBuilder
-from input_pipeline.pool import Job, digest
+from input_pipeline.fingerprints import digest
+from input_pipeline.pool import Job
 from input_pipeline.synthetic import clips
 
 _MAPS_A_FILE = 50
@@ -42,8 +43,9 @@ class Builder(CachedRecordsBuilder):
         return self._clip_jobs() if self.kind == 'clips' else self._map_jobs()
 
     def topology(self) -> dict[str, np.ndarray]:
-        """Triangles and UV mask of the generator's mesh."""
-        return {'triangles': np.asarray(clips.TRIANGLES, np.int32), 'uv_mask': np.asarray(clips.UV_MASK, np.float32)}
+        """Triangles, UV mask and weights of the loss of the generator's mesh."""
+        return {'triangles': np.asarray(clips.TRIANGLES, np.int32), 'uv_mask': np.asarray(clips.UV_MASK, np.float32),
+                'uv_weight': uv_space.loss_weights(clips.UV_MASK, clips.KEY_POINT_UV)}
 
     def _clip_jobs(self) -> list[Job]:
         settings, jobs = self.settings, []

@@ -38,6 +38,9 @@ _INPUT = flags.DEFINE_multi_string('input', [], 'prepare: a video of one face th
                                    'convert: the published weight file')
 _NETWORK = flags.DEFINE_string('network', '', 'convert: the published network, as in --network=vgg19')
 _LANDMARKER = flags.DEFINE_string('landmarker', '', "MediaPipe's face_landmarker.task")
+_MAX_QUARANTINE = flags.DEFINE_float('max_quarantine', None, 'prepare: share of the clips that may be unusable; '
+                                     'beyond it, preparation ends with an error', 0, 1)
+_PREVIEW = flags.DEFINE_integer('preview', 0, 'prepare: then draw so many clips and what was left out, as a page', 0)
 _SPEAKERS = flags.DEFINE_list('speakers', [], 'motion: whom to draw; by default those with the most clips')
 
 flags.DEFINE_string('source', '', 'generate: video (1 s or more) or picture of the person to animate')
@@ -92,7 +95,8 @@ def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
         config = _CONFIG.value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
         # absl puts a traceback before the line that names the mistake.
-        raise UserError(str(error).strip().splitlines()[-1].replace('\\n', '. ').replace('\\', '')) from error
+        last = str(error).strip().splitlines()[-1].replace('\\n', '. ').replace('\\', '')
+        raise UserError(last.removeprefix('ValueError: ')) from error
     if rest:
         raise UserError(f'unexpected argument {rest[0]!r}; want only flags, as in --mode=train')
     for mode in _MODE.value:
@@ -100,6 +104,8 @@ def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
             raise UserError(f'--mode={mode}: unknown; want one of {", ".join(MODES)}')
     if config and _LANDMARKER.value:
         config.data.landmarker = _LANDMARKER.value
+    if config and _MAX_QUARANTINE.value is not None:
+        config.data.max_quarantine = _MAX_QUARANTINE.value
     return config, pathlib.Path(
         _WORKDIR.value or (f'runs/{config.name}' if config else files.cache_folder())).absolute()
 
@@ -130,21 +136,39 @@ def _set_up(workdir: pathlib.Path) -> None:
 def prepare(config: ConfigDict, workdir: pathlib.Path) -> None:
     """The config's dataset into TFRecords; with --input, clips of one's own into clip records."""
     from input_pipeline import prepare as preparation
+    from input_pipeline import quarantine
     folder = _data_directory(config, workdir)
     if _INPUT.value:
-        records, refused = preparation.prepare_inputs(_INPUT.value, config, folder,
-                                                      config.data.landmarker)
+        records, refused = preparation.prepare_inputs(_INPUT.value, config, folder)
         for record in records:
             print(f'{record["clip_id"]}: {len(record["pose"])} frames, face found in '
                   f'{record["detected"].mean():.0%}, key frame {record["key_frame"]}; kept in {folder / "cache"}')
-        for path, reason in refused:
-            print(f'{path}: not used: {reason}')
+        for refusal in refused:
+            print(f'{refusal.path}: not used ({refusal.reason}): {refusal.detail}')
         return
     with timings.timed(workdir, 'prepare'):
         summary = preparation.prepare(config, folder)
-    clips = ', '.join(f'{count} {split}' for split, count in summary['clips'].items())
-    print(f'prepared: {clips} clips ({summary["quarantined"]} left out), {summary["frames"]} frames, '
-          f'{summary["bytes"] / 2**20:.0f} MiB in {folder}')
+    for kind in ('clips', 'position_maps'):
+        if summary[kind]:
+            print(f'prepared {kind.replace("_", " ")}: '
+                  + ', '.join(f'{count} {split}' for split, count in summary[kind].items()))
+    left_out, reasons = sum(summary['quarantined'].values()), quarantine.described(summary['quarantined'])
+    print(f'left out: {left_out}' + (f' ({reasons}), see {folder / quarantine.TABLE}' if left_out else ''))
+    print(f'{summary["seconds"] / 3600:.2f} hours, {summary["bytes"] / 2**20:.0f} MiB of records in {folder}')
+    if _PREVIEW.value:
+        _preview(config, workdir, folder)
+
+
+def _preview(config: ConfigDict, workdir: pathlib.Path, folder: pathlib.Path) -> None:
+    """A page that shows what was prepared, and what was left out."""
+    from input_pipeline import quarantine, thumbnails
+    from talkinghead_jax.report import preview
+    dataset = _open_dataset(config, workdir)
+    splits = dataset.splits('clips') or dataset.splits('position_maps')
+    print('preview: ' + str(preview.write(
+        workdir / 'preview', splits, dataset.metadata, _decoder(config.image_size), _PREVIEW.value, config.seed,
+        quarantine.read(folder / quarantine.TABLE), thumbnails.thumbnail,
+        title=f'talkinghead_jax: {config.name}, prepared data')))
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -287,7 +311,7 @@ def _material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str, str],
     """What a video is made of: records of source, driver and reference, the speech, and the true video if any."""
     if inputs:
         from input_pipeline import sources
-        return sources.material(inputs, config, _data_directory(config, workdir), config.data.landmarker)
+        return sources.material(inputs, config, _data_directory(config, workdir))
     from talkinghead_jax.synthesis import mesh
     dataset = _open_dataset(config, workdir)
     source, speech = dataset.read('test', 0), dataset.read('test', dataset.size('test') - 1)

@@ -156,7 +156,8 @@ def _value(stored: Any, field: specs.Field) -> Any:
     if field.dtype == 'bytes':
         return list(stored.bytes_list.value) if field.shape else stored.bytes_list.value[0]
     if not field.shape:
-        return np.asarray(stored.int64_list.value[0], field.dtype)
+        numbers = stored.float_list if np.dtype(field.dtype).kind == 'f' else stored.int64_list
+        return np.asarray(numbers.value[0], field.dtype)
     flat = np.frombuffer(stored.bytes_list.value[0], field.dtype)
     known = int(np.prod([axis for axis in field.shape if not isinstance(axis, str)]))
     letters = sum(isinstance(axis, str) for axis in field.shape)

@@ -1,9 +1,9 @@
-"""Run jobs in a pool of processes: what is done is skipped, what fails is reported, a dying worker is survived."""
+"""Run jobs in a pool of processes: what is done is skipped, what fails is noted, a dying worker is survived."""
 
+import collections
 import contextlib
 import dataclasses
-import hashlib
-import json
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -11,16 +11,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 import cv2
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from talkinghead_jax.errors import UserError
+from input_pipeline import quarantine
+from input_pipeline.quarantine import Refusal
+from talkinghead_jax.errors import Unusable, UserError
 
-_SAMPLE = 1 << 20  # bytes read from each end of a file to recognise it
 # One thread a process: the processes already fill the cores.
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+_QUEUE = 4  # jobs a worker that wait in the pool; all of a million would fill the memory
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of no clip's making
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,44 +33,29 @@ class Job:
     Attributes:
       split: where its records go.
       source: what it is made from, for messages: a path, or a description.
-      name: the file's name in the cache; ends in a digest of all that determines the content.
+      name: the file's name in the cache; contains a digest of all that determines the content.
       make: (path) -> None, picklable: writes the file, whole or not at all.
+      clip: what the quarantine table calls it; `source` if empty.
     """
 
     split: str
     source: str
     name: str
     make: Callable[[pathlib.Path], None]
+    clip: str = ''
 
 
-def digest(**parameters: Any) -> str:
-    """A short name of JSON-like parameters: equal parameters, equal name."""
-    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def recognise(path: str | os.PathLike) -> str:
-    """A digest of a file's size, first and last MiB, and name: what the cache knows it by; '' if unreadable."""
-    try:
-        with open(path, 'rb') as file:
-            size = os.fstat(file.fileno()).st_size
-            content = hashlib.sha256(file.read(_SAMPLE))
-            file.seek(max(size - _SAMPLE, 0))
-            content.update(file.read(_SAMPLE))
-    except OSError:
-        return ''
-    return digest(name=pathlib.Path(path).stem, size=size, content=content.hexdigest())
-
-
-def run(jobs: Sequence[Job], cache: pathlib.Path, workers: int = 0) -> dict[str, str]:
-    """Make every file of `jobs` that `cache` lacks.
+def run(jobs: Sequence[Job], cache: pathlib.Path, workers: int = 0, beam: str = '') -> list[Refusal]:
+    """Make every file of `jobs` that `cache` lacks and has no final refusal of.
 
     Args:
-      jobs: what to make; a file that exists is not made again.
-      cache: folder of the files, made if need be.
+      jobs: what to make.
+      cache: folder of the files, made if need be; on a cluster one that all machines see.
       workers: processes; 0 means one a core, 1 means in this process.
+      beam: options of an Apache Beam pipeline that does the work instead, as in '--runner=FlinkRunner'.
 
     Returns:
-      Source -> reason, of the jobs that ended in a UserError or killed their process.
+      What could not be made, in the order of `jobs`.
 
     Raises:
       UserError: the cache cannot be written.
@@ -76,63 +64,113 @@ def run(jobs: Sequence[Job], cache: pathlib.Path, workers: int = 0) -> dict[str,
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'cannot make {cache}: {error.strerror}; give a writable folder') from error
-    failed: dict[str, str] = {}
-    missing = [job for job in jobs if not (cache / job.name).is_file()]
-    if not missing:
-        return failed
-    workers = min(workers or os.cpu_count() or 1, len(missing))
-    with tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc='make records', unit='file') as bar:
-        for job, reason in _outcomes(missing, cache, workers):
-            bar.update()
-            if reason:
-                failed[job.source] = reason
-    return failed
+    missing = [job for job in jobs if not done(job, cache)]
+    if missing and beam:
+        from input_pipeline import beam_runner  # not everybody has Apache Beam
+        beam_runner.run(missing, cache, beam)
+    elif missing:
+        workers = min(workers or os.cpu_count() or 1, len(missing))
+        with tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc='make records', unit='file') as bar:
+            for _ in _finished(missing, cache, workers):
+                bar.update()
+    return refusals(jobs, cache)
 
 
-def _outcomes(jobs: Sequence[Job], cache: pathlib.Path, workers: int) -> Iterator[tuple[Job, str]]:
-    """Each job as it ends, with the reason of its failure or ''."""
+def done(job: Job, cache: pathlib.Path) -> bool:
+    """Whether there is nothing to do: the file is there, or it is known that it cannot be made."""
+    if (cache / job.name).is_file():
+        return True
+    noted = quarantine.read_note(cache / job.name)
+    return noted is not None and noted[0] != quarantine.FAILED
+
+
+def refusals(jobs: Sequence[Job], cache: pathlib.Path) -> list[Refusal]:
+    """What of `jobs` could not be made, by the notes in `cache`."""
+    found = []
+    for job in jobs:
+        if not (cache / job.name).is_file():
+            reason, detail = quarantine.read_note(cache / job.name) or (quarantine.FAILED, 'nothing is known of it')
+            found.append(Refusal(job.clip or job.source, job.split, reason, detail, job.source))
+    return found
+
+
+def make(job: Job, cache: pathlib.Path) -> None:
+    """Do one job: afterwards its file or a note of why not is in `cache`.
+
+    Raises:
+      UserError: the disk is full or read-only.
+    """
+    path = cache / job.name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with threadpool_limits(1):  # sums over more threads end in other bits, in one process or in many
+            job.make(path)
+    except Unusable as error:
+        quarantine.note(path, error.reason, str(error))
+    except UserError as error:
+        quarantine.note(path, quarantine.FAILED, str(error))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(f'cannot write {path}: {error.strerror}; make room, then run the same command again'
+                            ) from error
+        quarantine.note(path, quarantine.FAILED, f'{job.source}: {error}')
+    except Exception as error:  # one strange file must not end a run over a million
+        quarantine.note(path, quarantine.FAILED, f'{job.source}: {type(error).__name__}: {error}')
+    else:
+        quarantine.note_path(path).unlink(missing_ok=True)
+
+
+def _finished(jobs: Sequence[Job], cache: pathlib.Path, workers: int) -> Iterator[Job]:
+    """Each job as it ends."""
     if workers == 1:
         for job in jobs:
-            yield job, _make(job, cache)
+            make(job, cache)
+            yield job
         return
-    while jobs:
-        unfinished = set()
-        for job, outcome in _in_processes(jobs, cache, workers):
-            if outcome is None:
-                unfinished.add(job.name)
+    queue = collections.deque(jobs)
+    while queue:
+        unfinished = []
+        for job, whole in _in_processes(queue, cache, workers):
+            if whole:
+                yield job
             else:
-                yield job, outcome
+                unfinished.append(job)
         # A worker died and took the pool along. Jobs start in order, so its own is one of the first that are left.
-        left = [job for job in jobs if job.name in unfinished]
-        suspects, jobs = left[:workers], left[workers:]
-        for suspect in suspects:
-            for job, outcome in _in_processes([suspect], cache, 1):
-                yield job, f'{job.source}: its process died (out of memory?)' if outcome is None else outcome
+        queue.extendleft(reversed(unfinished[workers:]))
+        for suspect in unfinished[:workers]:
+            for job, whole in _in_processes(collections.deque([suspect]), cache, 1):
+                if not whole:
+                    quarantine.note(cache / job.name, quarantine.FAILED,
+                                    f'{job.source}: its process died (out of memory?)')
+                yield job
 
 
-def _in_processes(jobs: Sequence[Job], cache: pathlib.Path, workers: int) -> Iterator[tuple[Job, str | None]]:
-    """As `_outcomes`; None where the pool broke before the job was done."""
+def _in_processes(queue: collections.deque[Job], cache: pathlib.Path, workers: int) -> Iterator[tuple[Job, bool]]:
+    """Take jobs off the queue and do them: (job, True); (job, False) where the pool broke before it was done."""
     with _single_threaded(), futures.ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context('spawn'), initializer=_start_worker) as executor:
-        pending = {executor.submit(_make, job, cache): job for job in jobs}
+        pending: dict[futures.Future, Job] = {}
+        broken = False
         try:
-            for future in futures.as_completed(pending):
-                try:
-                    yield pending[future], future.result()
-                except BrokenProcessPool:
-                    yield pending[future], None
+            while pending or (queue and not broken):
+                while queue and not broken and len(pending) < _QUEUE * workers:
+                    try:
+                        pending[executor.submit(make, queue[0], cache)] = queue[0]
+                        queue.popleft()
+                    except BrokenProcessPool:
+                        broken = True
+                ended, _ = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
+                for future in [future for future in pending if future in ended]:  # in the order of their start
+                    job = pending.pop(future)
+                    try:
+                        future.result()
+                    except BrokenProcessPool:
+                        broken = True
+                        yield job, False
+                    else:
+                        yield job, True
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _make(job: Job, cache: pathlib.Path) -> str:
-    if (cache / job.name).is_file():
-        return ''
-    try:
-        job.make(cache / job.name)
-    except UserError as error:
-        return str(error)
-    return ''
 
 
 def _start_worker() -> None:

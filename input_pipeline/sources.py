@@ -12,16 +12,14 @@ from input_pipeline import prepare as preparation
 from talkinghead_jax.errors import UserError
 
 
-def material(inputs: Mapping[str, str], config: ConfigDict, data_dir: str | os.PathLike,
-             landmarker: str = '') -> dict[str, Any]:
+def material(inputs: Mapping[str, str], config: ConfigDict, data_dir: str | os.PathLike) -> dict[str, Any]:
     """Track what the user brought; clips go through the cache in `data_dir`.
 
     Args:
       inputs: flag -> file, of those of 'source', 'audio', 'driving' and 'ref_pose' that were given; see
         `synthesis.request.check`. The source may be a picture.
-      config: the whole config: `image_size` and `data.workers` count.
+      config: the whole config: `image_size` and `data` count.
       data_dir: where the cache and the quarantine table lie.
-      landmarker: path of `face_landmarker.task`; '' looks for it.
 
     Returns:
       `source`, `driver` and `reference`: records (`specs.CLIP`), None where not given. `audio`: int16 speech at
@@ -32,7 +30,7 @@ def material(inputs: Mapping[str, str], config: ConfigDict, data_dir: str | os.P
       UserError: a file that cannot be used.
     """
     def record(name: str) -> dict[str, Any] | None:
-        return _record(name, inputs[name], config, data_dir, landmarker) if name in inputs else None
+        return _record(name, inputs[name], config, data_dir) if name in inputs else None
 
     sound = media.audio_for(inputs['audio']) if 'audio' in inputs else None  # a mistake shows before the tracking
     source, driver = record('source'), record('driving')
@@ -45,10 +43,10 @@ def material(inputs: Mapping[str, str], config: ConfigDict, data_dir: str | os.P
             'path': inputs['source']}
 
 
-def _record(name: str, path: str, config: ConfigDict, data_dir: str | os.PathLike, landmarker: str) -> dict[str, Any]:
+def _record(name: str, path: str, config: ConfigDict, data_dir: str | os.PathLike) -> dict[str, Any]:
     if not media.is_image(path):
-        return preparation.prepare_inputs([path], config, data_dir, landmarker)[0][0]
+        return preparation.prepare_inputs([path], config, data_dir)[0][0]
     if name != 'source':
         raise UserError(f'--{name}={path} is a picture; want a video')
-    with face_tracking.MediaPipeDetector(face_tracking.find_landmarker(landmarker)) as detector:
+    with face_tracking.MediaPipeDetector(face_tracking.find_landmarker(config.data.landmarker)) as detector:
         return preprocess.prepare_image(media.read_image(path), detector, path, config.image_size)

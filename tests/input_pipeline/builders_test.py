@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from configs import common, demo
-from input_pipeline import dataset, loader, prepare, records
+from input_pipeline import dataset, loader, prepare, quarantine, records
 from input_pipeline.datasets.builder import builder_class
 from input_pipeline.synthetic import clips
 from talkinghead_jax import specs
@@ -37,7 +38,8 @@ def test_synthetic_records_are_the_generators(synthetic):
     assert len({record['speaker_id'] for record in found}) == 4  # no speaker in two splits
     for record in found:
         made_from = json.loads(record['preparation'])
-        again = clips.make_clip(made_from['seed'], made_from['speaker'], made_from['clip'], 24, 64)
+        with threadpool_limits(1):
+            again = clips.make_clip(made_from['seed'], made_from['speaker'], made_from['clip'], 24, 64)
         assert records.equal_records(record, again)
 
 
@@ -93,8 +95,8 @@ def _media_config(folder):
 def test_folder_of_real_clips(folder, tmp_path):
     summary = prepare.prepare(_media_config(folder), tmp_path)
     assert summary['clips'] == {'train': 1, 'test': 1}
-    assert summary['quarantined'] == 1
-    assert 'broken.mp4' in (tmp_path / prepare.QUARANTINE).read_text()
+    assert summary['quarantined'] == {'unreadable': 1}
+    assert 'broken.mp4' in (tmp_path / quarantine.TABLE).read_text()
     data = dataset.open_dataset(tmp_path)
     assert data.read('train', 0)['speaker_id'] == 'somebody'
     assert data.read('test', 0)['clip_id'] == 'other'
@@ -107,7 +109,8 @@ def test_inputs_become_records(folder, tmp_path):
     made, failed = prepare.prepare_inputs(paths, config, tmp_path)
     assert len(made) == 1
     assert made[0]['clip_id'] == 'clip'
-    assert [path for path, _ in failed] == sorted(map(str, paths[1:]))
+    assert [(refusal.path, refusal.reason) for refusal in failed] == [(str(paths[1]), 'unreadable'),
+                                                                      (str(paths[2]), 'failed')]
     again, _ = prepare.prepare_inputs(paths[:1], config, tmp_path)
     assert records.equal_records(made[0], again[0])
     with pytest.raises(UserError, match=r'missing\.mp4 does not exist'):
@@ -117,9 +120,9 @@ def test_inputs_become_records(folder, tmp_path):
 def test_a_folder_without_videos_is_a_users_mistake(tmp_path):
     config = common.base('media')
     config.data.update({'dataset': 'folder_of_clips', 'media': str(tmp_path)})
-    with pytest.raises(UserError, match='holds no video'):
+    with pytest.raises(UserError, match='holds no clip of folder_of_clips; want a folder of videos'):
         prepare.prepare(config, tmp_path / 'data')
     config.data.media = ''
-    with pytest.raises(UserError, match=r"config\.data\.media is ''; want a folder"):
+    with pytest.raises(UserError, match=r"config\.data\.media is ''; want the folder of folder_of_clips"):
         prepare.prepare(config, tmp_path / 'data')
     assert not (tmp_path / 'data').exists()

@@ -12,8 +12,9 @@ from fake_records import fake_position_map, fake_record
 from configs import common
 from input_pipeline import records
 from input_pipeline.datasets.builder import CachedRecordsBuilder
-from input_pipeline.pool import Job, digest
-from talkinghead_jax.errors import UserError
+from input_pipeline.fingerprints import digest
+from input_pipeline.pool import Job
+from talkinghead_jax.errors import Unusable
 
 COUNTS = {'train': 5, 'validation': 2, 'test': 3}
 SIZE = 16
@@ -43,17 +44,17 @@ class FakeTalkingHeads(CachedRecordsBuilder):
             for number in range(first, first + count):
                 what = {'seed': self.settings['seed'], 'number': number, 'bad': number in self.settings['bad']}
                 made.append(Job(split, f'{self.kind} {number}', f'{self.kind}_{digest(**what)}.npz',
-                                functools.partial(make, **what)))
+                                functools.partial(make, **what), f'{number}'))
         return made
 
     def topology(self):
         return {'triangles': np.arange(12, dtype=np.int32).reshape(4, 3),
-                'uv_mask': np.ones((SIZE, SIZE), np.float32)}
+                'uv_mask': np.ones((SIZE, SIZE), np.float32), 'uv_weight': np.ones((SIZE, SIZE), np.float32)}
 
 
 def write_clip(path: pathlib.Path, seed: int, number: int, bad: bool) -> None:
     if bad:
-        raise UserError(f'clip {number} is broken')
+        raise Unusable('unreadable', f'clip {number} is broken')
     # A test may ask for a moment to be killed in.
     if (pause := os.environ.get('FAKE_PAUSE')):
         import time

@@ -1,6 +1,5 @@
 """Preparation: records in, the same records out; the same bytes every time; nothing done twice; nothing lost."""
 
-import csv
 import filecmp
 import json
 import os
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline import dataset, index, pool, prepare, records
+from input_pipeline import dataset, index, pool, prepare, quarantine, records
 from talkinghead_jax import specs
 from talkinghead_jax.errors import UserError
 
@@ -33,7 +32,7 @@ def test_summary_counts(prepared):
     _, _, summary = prepared
     assert summary['clips'] == summary['position_maps'] == fake_dataset.COUNTS
     assert summary['seconds'] == summary['frames'] / 25
-    assert summary['quarantined'] == 0
+    assert summary['quarantined'] == {}
     json.dumps(summary)
 
 
@@ -116,11 +115,12 @@ def test_broken_clips_go_to_quarantine_and_the_others_go_on(fake_builder, tmp_pa
     config = fake_dataset.config()
     config.bad = (1, 101)
     summary = prepare.prepare(config, tmp_path)
-    assert summary['quarantined'] == 2
+    assert summary['quarantined'] == {'unreadable': 2}
     assert summary['clips'] == {'train': 4, 'validation': 1, 'test': 3}
-    with open(tmp_path / prepare.QUARANTINE, newline='') as file:
-        assert list(csv.DictReader(file)) == [{'path': 'clips 1', 'reason': 'clip 1 is broken'},
-                                              {'path': 'clips 101', 'reason': 'clip 101 is broken'}]
+    assert quarantine.read(tmp_path / quarantine.TABLE) == [
+        {'clip': '1', 'split': 'train', 'reason': 'unreadable', 'detail': 'clip 1 is broken', 'path': 'clips 1'},
+        {'clip': '101', 'split': 'validation', 'reason': 'unreadable', 'detail': 'clip 101 is broken',
+         'path': 'clips 101'}]
 
 
 def test_no_training_data_is_a_users_mistake(fake_builder, tmp_path):
@@ -165,10 +165,10 @@ def test_killed_preparation_continues(prepared, tmp_path):
 
 def test_a_dying_worker_costs_its_own_clip_only(tmp_path):
     jobs = [pool.Job('train', f'clip {i}', f'{i}.npz', dying_job.Writer(i)) for i in range(4)]
-    failed = pool.run(jobs, tmp_path, workers=2)
-    assert set(failed) == {'clip 2'}
-    assert 'died' in failed['clip 2']
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['0.npz', '1.npz', '3.npz']
+    refused, = pool.run(jobs, tmp_path, workers=2)
+    assert (refused.path, refused.reason) == ('clip 2', 'failed')
+    assert 'died' in refused.detail
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['0.npz', '1.npz', '2.npz.refused', '3.npz']
 
 
 def test_unknown_dataset_and_unwritable_folder(tmp_path):

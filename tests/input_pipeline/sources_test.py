@@ -28,12 +28,12 @@ def files(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def tracked(monkeypatch):
+def tracked(monkeypatch, config):
     """Stands in for the tracking; lists what was tracked, with which landmarker."""
     calls = []
 
-    def prepare_inputs(paths, config, data_dir, landmarker):
-        calls.append((paths[0], landmarker))
+    def prepare_inputs(paths, config, data_dir):
+        calls.append((paths[0], config.data.landmarker))
         return [fake_record(len(calls), FRAMES)], []
 
     monkeypatch.setattr(sources.preparation, 'prepare_inputs', prepare_inputs)
@@ -42,7 +42,8 @@ def tracked(monkeypatch):
 
 def test_clip_speech_and_reference(files, tracked, config, tmp_path):
     film = files['film']
-    made = sources.material({'source': film, 'audio': film, 'ref_pose': film}, config, tmp_path, 'x.task')
+    config.data.landmarker = 'x.task'
+    made = sources.material({'source': film, 'audio': film, 'ref_pose': film}, config, tmp_path)
     assert tracked == [(film, 'x.task')] * 2
     assert (made['source']['clip_id'], made['reference']['clip_id']) == ('clip001', 'clip002')
     assert made['driver'] is None
@@ -76,7 +77,8 @@ def test_a_picture_may_be_the_source_only(files, config, tmp_path, monkeypatch):
     monkeypatch.setattr(preprocess, 'prepare_image', lambda image, detector, name, size: {
         'color': image[0, 0].tolist(), 'landmarker': detector.path, 'size': size})
     picture = files['picture']
-    made = sources.material({'source': picture, 'audio': files['film']}, config, tmp_path, 'x.task')
+    config.data.landmarker = 'x.task'
+    made = sources.material({'source': picture, 'audio': files['film']}, config, tmp_path)
     assert made['source'] == {'color': [255, 0, 0], 'landmarker': 'x.task', 'size': config.image_size}
     for name in ('driving', 'ref_pose'):
         with pytest.raises(UserError, match=f'--{name}={picture} is a picture; want a video'):

@@ -16,7 +16,7 @@ demo: setup
 	$(PY) launch.py --config=configs/demo.py --mode=prepare,train,evaluate,generate --workdir=demo --blink_rate=20
 
 test: setup
-	$(PY) -m pytest -n 2 --dist=loadfile -m 'not soak'
+	$(PY) -m pytest -n 2 --dist=loadfile --no-loadscope-reorder -m 'not soak'
 
 soak: setup
 	$(PY) -m pytest -m soak

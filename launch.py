@@ -102,6 +102,8 @@ def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
     for mode in _MODE.value:
         if mode not in MODES:
             raise UserError(f'--mode={mode}: unknown; want one of {", ".join(MODES)}')
+    if _PREVIEW.value and 'prepare' not in _MODE.value:
+        raise UserError(f'--preview={_PREVIEW.value} is a part of --mode=prepare; add that mode, or leave it out')
     if config and _LANDMARKER.value:
         config.data.landmarker = _LANDMARKER.value
     if config and _MAX_QUARANTINE.value is not None:
@@ -325,12 +327,12 @@ def _material(config: ConfigDict, workdir: pathlib.Path, inputs: dict[str, str],
 def _theta(config: ConfigDict, tuning: ConfigDict | None, workdir: pathlib.Path, trained: tuple,
            source: dict[str, Any], output: pathlib.Path) -> Any:
     """The generator for the source's mesh topology, fine-tuned if the user asks for it."""
-    from input_pipeline import mediapipe_mapping
+    from input_pipeline import detectors
     from talkinghead_jax.synthesis.network import make_network
     network, inference = trained
     frozen = dict(network.frozen)
     if flags.FLAGS.source:  # real clips carry the tracked points; the networks do not know the topology
-        frozen['triangles'] = mediapipe_mapping.mesh_triangles()
+        frozen['triangles'] = detectors.triangles(detectors.find(config))
     if tuning:
         return _finetune(config, tuning, workdir, inference, frozen, source, output)
     return make_network('generator', inference, frozen, len(source['mesh_vertices']))

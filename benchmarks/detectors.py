@@ -61,11 +61,12 @@ def best_scale(found: np.ndarray, expected: np.ndarray) -> float:
     return float((a * b).sum() / (a * a).sum())
 
 
-def compare(folder: pathlib.Path, clip: str, kind: str, path: str) -> None:
+def compare(folder: pathlib.Path, clip: str, choice: detectors.Choice) -> None:
     """Track one clip and print what was measured."""
     frames = media.read_video(folder / f'{clip}.mp4')
     fan, stored = np.load(folder / f'{clip}.npy'), np.load(folder / CLIPS[clip])[:, :3]
-    with detectors.open_detector(kind, path) as detector:
+    kind = choice.kind
+    with detectors.open_detector(choice) as detector:
         detections = detector.detect(frames)
     there = detections.detected[:len(fan)]
     found = detections.landmarks[:len(fan)].astype(np.float64)[there]
@@ -103,10 +104,10 @@ def main() -> None:
     parser.add_argument('--data', default='../shared/data', type=pathlib.Path)
     parser.add_argument('--prnet', default='', help='folder of PRNet, to be measured instead of MediaPipe')
     arguments = parser.parse_args()
-    kind = 'prnet' if arguments.prnet else 'mediapipe'
-    path = arguments.prnet or str(arguments.data / 'models' / 'face_landmarker.task')
+    choice = detectors.choose('prnet' if arguments.prnet else 'mediapipe',
+                              str(arguments.data / 'models' / 'face_landmarker.task'), arguments.prnet)
     for clip in CLIPS:
-        compare(arguments.data / 'golden', clip, kind, path)
+        compare(arguments.data / 'golden', clip, choice)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ one core. `memory` prepares 200 clips in one process. Ratios are of medians over
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import resource
@@ -33,13 +34,13 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=3)
     arguments = parser.parse_args()
     paths = sorted(str(path) for path in arguments.media.rglob('*') if path.suffix.lower() in media.VIDEO_SUFFIXES)
-    landmarker = detectors.locate('mediapipe', arguments.landmarker)
+    choice = detectors.choose('mediapipe', arguments.landmarker)
     for part in arguments.part.split(','):
-        {'stages': stages, 'loop': loop, 'workers': workers, 'memory': memory}[part](paths, landmarker,
+        {'stages': stages, 'loop': loop, 'workers': workers, 'memory': memory}[part](paths, choice,
                                                                                      arguments.repeats)
 
 
-def stages(paths: list[str], landmarker: str, repeats: int) -> None:
+def stages(paths: list[str], choice: detectors.Choice, repeats: int) -> None:
     """Seconds a frame of each part, on one core."""
     del repeats
     os.sched_setaffinity(0, {0})
@@ -47,7 +48,9 @@ def stages(paths: list[str], landmarker: str, repeats: int) -> None:
                            'save'), 0.0)
     clock = _Clock(spent)
     count = seconds = size = 0
-    detector = clock.time('open the detector', detectors.kept_open, 'mediapipe', landmarker)
+    stack = contextlib.ExitStack()
+    detector = clock.time('open the detector', lambda: stack.enter_context(
+        detectors.open_detector(choice)))
     for i, path in enumerate([paths[0], *paths]):  # the first warms up
         if i == 1:
             spent.update({name: 0.0 for name in spent if name != 'open the detector'})
@@ -75,18 +78,18 @@ def stages(paths: list[str], landmarker: str, repeats: int) -> None:
         print(f'  {name:24} {1000 * value / count:7.2f} ms/frame {value / total:6.1%}')
 
 
-def loop(paths: list[str], landmarker: str, repeats: int) -> None:
+def loop(paths: list[str], choice: detectors.Choice, repeats: int) -> None:
     """Our preparation against a plain loop of the same libraries, both in one process on one core."""
     os.sched_setaffinity(0, {0})
     ours, plain = [], []
     for _ in range(repeats):
-        ours.append(_timed(_ours, paths, landmarker))
-        plain.append(_timed(_plain, paths, landmarker))
+        ours.append(_timed(_ours, paths, choice))
+        plain.append(_timed(_plain, paths, choice))
     print(f'plain loop {statistics.median(plain):.1f} s, ours {statistics.median(ours):.1f} s: '
           f'ratio {statistics.median(ours) / statistics.median(plain):.2f} of the time')
 
 
-def workers(paths: list[str], landmarker: str, repeats: int) -> None:
+def workers(paths: list[str], choice: detectors.Choice, repeats: int) -> None:
     """Two workers against one that is pinned to one core; both through the pool, each clip several times."""
     times: dict[int, list[float]] = {1: [], 2: []}
     every = os.sched_getaffinity(0)
@@ -94,8 +97,7 @@ def workers(paths: list[str], landmarker: str, repeats: int) -> None:
         for count in times:
             with tempfile.TemporaryDirectory() as folder:
                 sources = [media_builder.Source(path, clip_id=f'{path}{copy}') for path in paths for copy in range(3)]
-                jobs = media_builder.media_jobs(sources, pathlib.Path(folder), preprocess.Options(), 'mediapipe',
-                                                landmarker)
+                jobs = media_builder.media_jobs(sources, pathlib.Path(folder), preprocess.Options(), choice)
                 os.sched_setaffinity(0, {min(every)} if count == 1 else every)
                 times[count].append(_timed(pool.run, jobs, pathlib.Path(folder), count))
     os.sched_setaffinity(0, every)
@@ -103,16 +105,16 @@ def workers(paths: list[str], landmarker: str, repeats: int) -> None:
     print(f'one pinned worker {one:.1f} s, two workers {two:.1f} s: {one / two:.2f} times as fast')
 
 
-def memory(paths: list[str], landmarker: str, repeats: int) -> None:
+def memory(paths: list[str], choice: detectors.Choice, repeats: int) -> None:
     """Resident memory while one process prepares many clips."""
     del repeats
-    detector = detectors.kept_open('mediapipe', landmarker)
     with tempfile.TemporaryDirectory() as folder:
-        for i in range(MEMORY_CLIPS):
-            record = preprocess.prepare_media(paths[i % len(paths)], detector)
-            records.save_record(pathlib.Path(folder) / 'x.npz', record)
-            if (i + 1) in (1, 10, 25, 50, 100, 150, 200):
-                print(f'after {i + 1:3} clips: {_resident():.0f} MiB', flush=True)
+        sources = [media_builder.Source(paths[i % len(paths)], clip_id=str(i)) for i in range(MEMORY_CLIPS)]
+        jobs = media_builder.media_jobs(sources, pathlib.Path(folder), preprocess.Options(), choice)
+        for i, job in enumerate(jobs, start=1):
+            pool.make(job, pathlib.Path(folder))
+            if i in (1, 10, 25, 50, 100, 150, 200):
+                print(f'after {i:3} clips: {_resident():.0f} MiB', flush=True)
     print(f'largest: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB')
 
 
@@ -140,18 +142,18 @@ class _Replay:
         return self.found
 
 
-def _ours(paths: list[str], landmarker: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def _ours(paths: list[str], choice: detectors.Choice) -> None:
+    with tempfile.TemporaryDirectory() as folder, detectors.open_detector(choice) as detector:
         for path in paths:
-            record = preprocess.prepare_media(path, detectors.kept_open('mediapipe', landmarker))
+            record = preprocess.prepare_media(path, detector)
             records.save_record(pathlib.Path(folder) / 'x.npz', record)
 
 
-def _plain(paths: list[str], landmarker: str) -> None:
+def _plain(paths: list[str], choice: detectors.Choice) -> None:
     """What one would write in an afternoon: a face in each frame, one crop a clip, JPEGs and landmarks in a file."""
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
-    options = vision.FaceLandmarkerOptions(BaseOptions(model_asset_path=landmarker),
+    options = vision.FaceLandmarkerOptions(BaseOptions(model_asset_path=choice.landmarker),
                                            running_mode=vision.RunningMode.IMAGE)
     with vision.FaceLandmarker.create_from_options(options) as marker, tempfile.TemporaryDirectory() as folder:
         for path in paths:

@@ -185,22 +185,24 @@ def _distance(last: np.ndarray, face: np.ndarray) -> float:
     return float(np.linalg.norm((face - last)[:, :2].mean(axis=0))) / max(_size(last), _size(face), 1e-6)
 
 
-def fill_gaps(detections: Detections) -> Detections:
+def fill_gaps(points: np.ndarray, detected: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
     """Interpolate linearly where the face was not found; before the first and after the last, hold.
 
-    `detected` stays as it is. At least one frame must be detected.
+    Args:
+      points: (T, V, 3).
+      detected: (T,) bool: where they are known, at least once.
+      times: (N,) the frames wanted; all by default.
+
+    Returns:
+      (N, V, 3) float32.
     """
-    known = np.flatnonzero(detections.detected)
-    times = np.arange(len(detections.detected))
+    known = np.flatnonzero(detected)
+    times = np.arange(len(detected)) if times is None else times
     after = np.clip(np.searchsorted(known, times), 0, len(known) - 1)
     before = np.clip(np.searchsorted(known, times, side='right') - 1, 0, len(known) - 1)
     start, end = known[before], known[after]
     share = ((times - start) / np.maximum(end - start, 1)).clip(0, 1).astype(np.float32)[:, None, None]
-
-    def filled(points: np.ndarray) -> np.ndarray:
-        return points[start] + share * (points[end] - points[start])
-
-    return dataclasses.replace(detections, landmarks=filled(detections.landmarks), dense=filled(detections.dense))
+    return points[start] + share * (points[end] - points[start])
 
 
 def find_landmarker(flag: str | os.PathLike | None = None) -> pathlib.Path:

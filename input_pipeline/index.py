@@ -40,7 +40,7 @@ def write(shard: str | os.PathLike, frames: Callable[[bytes], int]) -> None:
     """Write the index of `shard`; `frames(payload)` gives the number of frames in a record."""
     rows = [(offset, len(payload), frames(payload)) for offset, payload in payloads(shard)]
     path = index_path(shard)
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     with open(temporary, 'wb') as file:
         np.save(file, np.array(rows, np.int64).reshape(-1, 3))
     os.replace(temporary, path)

@@ -11,7 +11,7 @@ import itertools
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import av
 import cv2
@@ -47,7 +47,6 @@ class Video:
             if not streams:
                 raise Unusable('unreadable', f'{self.path} has no video track; give a video')
             stream = streams[0]
-            stream.thread_type = 'AUTO'
             origin, time, count = None, fractions.Fraction(0), 0
             for frame in _decode(container, stream):
                 time = end if frame.pts is None else frame.pts * frame.time_base
@@ -141,11 +140,18 @@ def audio_for(path: str | os.PathLike) -> np.ndarray:
     raise Unusable('no_sound', f'{path} has no audio track and none of {names} lies beside it')
 
 
-def beside(path: str | os.PathLike) -> list[str]:
-    """The sound files that lie beside a video under its name, the preferred first."""
+def beside(path: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
+    """The sound files that lie beside a video under its name, the preferred first.
+
+    Args:
+      path: of the video.
+      names: of the files in its folder, where they are known; else the disk is asked.
+    """
     stem = os.path.splitext(os.fspath(path))[0]
-    return [stem + suffix for suffix in SOUND_SUFFIXES
-            if stem + suffix != os.fspath(path) and os.path.isfile(stem + suffix)]
+    sounds = [stem + suffix for suffix in SOUND_SUFFIXES if stem + suffix != os.fspath(path)]
+    if names is None:
+        return [sound for sound in sounds if os.path.isfile(sound)]
+    return [sound for sound in sounds if os.path.basename(sound) in names]
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], audio: np.ndarray | None = None,
@@ -260,6 +266,7 @@ def _video_streams(container: av.container.InputContainer) -> list[av.VideoStrea
 
 def _decode(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.frame.Frame]:
     """Decode what can be decoded: a damaged packet costs its own frames only."""
+    stream.codec_context.thread_count = 1  # what several make of damaged packets is another thing every time
     packets = container.demux(stream)
     while True:
         try:

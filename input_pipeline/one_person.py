@@ -30,19 +30,23 @@ _SIDE = 64  # px: the crop is shrunk to it, so that colours are those of patches
 _CROP_TO_SMALL = _SIDE / 256
 
 
+def sample(dense: np.ndarray) -> np.ndarray:
+    """(T, V, 3) -> (T, N, 3): the points whose colours are compared, about 500 where there are more."""
+    return dense[:, ::max(1, dense.shape[1] // _POINTS)]
+
+
 def colours(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     """What the face's points look like in one frame, whatever the light's strength and the contrast.
 
     Args:
       picture: (S, S, 3) uint8, the crop.
-      points: (V, 3) crop px.
+      points: (N, 3) crop px, see `sample`.
 
     Returns:
-      (N, 3) float32: colours of N of the points, the mean grey subtracted, in deviations of the grey.
+      (N, 3) float32: colours of the points, the mean grey subtracted, in deviations of the grey.
     """
     small = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    chosen = points[::max(1, len(points) // _POINTS), :2]
-    where = ((chosen + 0.5) * _CROP_TO_SMALL - 0.5).astype(np.float32)
+    where = ((points[:, :2] + 0.5) * _CROP_TO_SMALL - 0.5).astype(np.float32)
     found = cv2.remap(small, where[None, :, 0], where[None, :, 1], cv2.INTER_LINEAR,
                       borderMode=cv2.BORDER_REPLICATE)[0].astype(np.float32)
     grey = found.mean(axis=-1)

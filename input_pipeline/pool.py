@@ -23,10 +23,10 @@ from talkinghead_jax.errors import Unusable, UserError
 # One thread a process: the processes already fill the cores.
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 _QUEUE = 4  # jobs a worker that wait in the pool; all of a million would fill the memory
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of no clip's making
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of no clip's making
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)  # of a million
 class Job:
     """One file of the cache.
 
@@ -60,6 +60,8 @@ def run(jobs: Sequence[Job], cache: pathlib.Path, workers: int = 0, beam: str = 
     Raises:
       UserError: the cache cannot be written.
     """
+    if workers < 0:
+        raise UserError(f'config.data.workers is {workers}; want a number of processes, or 0 for one a core')
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,26 +100,37 @@ def make(job: Job, cache: pathlib.Path) -> None:
     """Do one job: afterwards its file or a note of why not is in `cache`.
 
     Raises:
-      UserError: the disk is full or read-only.
+      UserError: the cache cannot be written.
     """
     path = cache / job.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        refused = _attempt(job, path)
+        if refused:
+            quarantine.note(path, *refused)
+        else:
+            quarantine.note_path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f'cannot write {path}: {error.strerror}; make room, then run the same command again'
+                        ) from error
+
+
+def _attempt(job: Job, path: pathlib.Path) -> tuple[str, str] | None:
+    """Reason and detail where it cannot be made; OSError where that is no fault of the job's."""
+    try:
         with threadpool_limits(1):  # sums over more threads end in other bits, in one process or in many
             job.make(path)
     except Unusable as error:
-        quarantine.note(path, error.reason, str(error))
+        return error.reason, str(error)
     except UserError as error:
-        quarantine.note(path, quarantine.FAILED, str(error))
+        return quarantine.FAILED, str(error)
     except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(f'cannot write {path}: {error.strerror}; make room, then run the same command again'
-                            ) from error
-        quarantine.note(path, quarantine.FAILED, f'{job.source}: {error}')
+        if error.errno in FULL:
+            raise
+        return quarantine.FAILED, f'{job.source}: {error}'
     except Exception as error:  # one strange file must not end a run over a million
-        quarantine.note(path, quarantine.FAILED, f'{job.source}: {type(error).__name__}: {error}')
-    else:
-        quarantine.note_path(path).unlink(missing_ok=True)
+        return quarantine.FAILED, f'{job.source}: {type(error).__name__}: {error}'
+    return None
 
 
 def _finished(jobs: Sequence[Job], cache: pathlib.Path, workers: int) -> Iterator[Job]:
@@ -147,8 +160,8 @@ def _finished(jobs: Sequence[Job], cache: pathlib.Path, workers: int) -> Iterato
 
 def _in_processes(queue: collections.deque[Job], cache: pathlib.Path, workers: int) -> Iterator[tuple[Job, bool]]:
     """Take jobs off the queue and do them: (job, True); (job, False) where the pool broke before it was done."""
-    with _single_threaded(), futures.ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context('spawn'), initializer=_start_worker) as executor:
+    with single_threaded(), futures.ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context('spawn'), initializer=start_worker) as executor:
         pending: dict[futures.Future, Job] = {}
         broken = False
         try:
@@ -173,7 +186,10 @@ def _in_processes(queue: collections.deque[Job], cache: pathlib.Path, workers: i
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """What every process that does jobs begins with."""
+    # The first process would reserve three quarters of an accelerator's memory.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     cv2.setNumThreads(1)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
@@ -185,7 +201,7 @@ def _die_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Processes started inside inherit an environment that keeps numeric libraries to one thread."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, '1'))

@@ -10,6 +10,7 @@ twice: at the detector's box, then at the square of the landmarks that it found.
 """
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import cv2
 import numpy as np
 
-from input_pipeline import face_boxes, face_tracking, position_map_mesh
+from input_pipeline import face_boxes, position_map_mesh
 from input_pipeline.face_tracking import Detections
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.specs import LANDMARKS
@@ -97,15 +98,16 @@ class PositionMapDetector:
     name = 'prnet'
 
     def __init__(self, folder: str | os.PathLike, network: Network | None = None, boxes: Boxes | None = None,
-                 batch: int = BATCH):
+                 batch: int = BATCH, landmarker: str | os.PathLike = ''):
         """Read the index files.
 
         Args:
-          folder: has them, prnet.npz and perhaps face_landmarker.task (third_party/prnet/README.md).
+          folder: has them and prnet.npz (third_party/prnet/README.md).
           network: instead of the folder's.
           boxes: face detector instead of MediaPipe's; without either, the largest square of a frame is taken for
             the face's first, and nobody notices where a face vanishes while its background stays.
           batch: frames in a network call.
+          landmarker: face_landmarker.task, in which MediaPipe's face detector is; '' for none.
 
         Raises:
           UserError: an index file is missing or damaged.
@@ -113,6 +115,7 @@ class PositionMapDetector:
         self.folder, self.batch = pathlib.Path(folder), batch
         self._mesh = position_map_mesh.load(self.folder)
         self._given = network, boxes
+        self._landmarker = landmarker
         self._network = self._boxes = None
         self._stack = contextlib.ExitStack()
 
@@ -123,7 +126,7 @@ class PositionMapDetector:
 
     def __enter__(self) -> Self:
         self._network = self._given[0] or load_network(self.folder)
-        self._boxes = self._given[1] or self._open_boxes()
+        self._boxes = self._given[1] or self._open_boxes(self._stack)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -139,7 +142,9 @@ class PositionMapDetector:
         parts = [(np.zeros((0, vertices + LANDMARKS, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, int))]
         while batch := list(itertools.islice(frames, self.batch)):
             parts.append(follower.follow(batch))
-        points, confidence, tracks = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+        points, confidence, tracks = map(list, zip(*parts, strict=True))
+        del parts
+        points, confidence, tracks = _joined(points), np.concatenate(confidence), np.concatenate(tracks)
         detected = (tracks == follower.main()) & (tracks >= 0)
         replaced = (tracks >= 0) & ~detected
         points[~detected], confidence[~detected] = 0, 0
@@ -163,21 +168,25 @@ class PositionMapDetector:
           UserError: there are no weights.
         """
         used = [self.folder / name for name in position_map_mesh.FILES] + [_weights(self.folder)]
-        with contextlib.suppress(UserError):
-            used.append(self._bundle())
+        if self._landmarker:
+            used.append(pathlib.Path(self._landmarker))
         return [path for path in used if path.is_file()]
 
-    def _bundle(self) -> pathlib.Path:
-        own = self.folder / face_tracking.LANDMARKER
-        return own if own.is_file() else face_tracking.find_landmarker()
+    def check(self) -> None:
+        """Whether it can be opened, without a word to the accelerator.
 
-    def _open_boxes(self) -> Boxes | None:
-        try:
-            bundle = self._bundle()
-        except UserError as error:
-            logging.warning('no face detector: PRNet takes the whole frame for the first box (%s)', error)
-            return None
-        return self._stack.enter_context(face_boxes.FaceBoxes(bundle))
+        Raises:
+          UserError: weights or face detector are missing or damaged.
+        """
+        read_weights(self.folder)
+        with contextlib.ExitStack() as stack:
+            self._open_boxes(stack)
+
+    def _open_boxes(self, stack: contextlib.ExitStack) -> Boxes | None:
+        if self._landmarker:
+            return stack.enter_context(face_boxes.FaceBoxes(self._landmarker))
+        logging.warning('no face detector: PRNet takes the whole frame for the first box; give --landmarker=FILE')
+        return None
 
 
 class _Follower:
@@ -262,6 +271,18 @@ def _confidence(landmarks: np.ndarray, square: Square, frame: np.ndarray) -> flo
     return square.overlap(Square.of_landmarks(landmarks)) * inside.mean()
 
 
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """`np.concatenate`, but each part is let go once it is copied: those of a film are large."""
+    end = sum(map(len, parts))
+    whole = np.empty((end, *parts[0].shape[1:]), parts[0].dtype)
+    while parts:  # the last first: the heap shrinks from its end
+        part = parts.pop()
+        whole[end - len(part):end] = part
+        end -= len(part)
+    return whole
+
+
+@functools.lru_cache(maxsize=1)  # compiling takes seconds, and a worker prepares one clip after the other
 def load_network(folder: pathlib.Path) -> Network:
     """The converted network in `folder`, else in the assets, compiled for the device that JAX has.
 
@@ -272,14 +293,24 @@ def load_network(folder: pathlib.Path) -> Network:
     import jax.numpy as jnp
 
     from talkinghead_jax.models.unprojection import UnprojectionNet
-    try:
-        variables = jax.device_put(assets.read(_weights(folder)))
-        net = UnprojectionNet(width=variables['params']['enter']['kernel'].shape[-1], residual=False)
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise UserError(_wanted(folder, error)) from error
+    variables, width = read_weights(folder)
+    variables, net = jax.device_put(variables), UnprojectionNet(width=width, residual=False)
     unread = jnp.zeros((SIZE, SIZE, 3))  # the mean map, which PRNet's form does not use
     compiled = jax.jit(lambda variables, crops: net.apply(variables, crops.astype(jnp.float32) / 127.5 - 1, unread))
     return lambda crops: compiled(variables, crops)
+
+
+def read_weights(folder: pathlib.Path) -> tuple[dict[str, Any], int]:
+    """Variables of the converted network in `folder`, else in the assets, and its width.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        variables = assets.read(_weights(folder))
+        return variables, variables['params']['enter']['kernel'].shape[-1]
+    except (ValueError, KeyError) as error:
+        raise UserError(_wanted(folder, error)) from error
 
 
 def _weights(folder: pathlib.Path) -> pathlib.Path:

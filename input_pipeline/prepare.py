@@ -3,13 +3,14 @@ call continues; complete, it returns at once.
 """
 
 import contextlib
+import fcntl
 import io
 import json
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -44,40 +45,59 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike) -> dict[str, Any]:
       UserError: unknown dataset, media that are not there, a folder that cannot be written, no clip that can be
         used, or more of them quarantined than `config.data.max_quarantine` allows.
     """
-    data_dir = pathlib.Path(data_dir)
-    made_by = builder_class(config.data.dataset)
+    data_dir, limit = pathlib.Path(data_dir), _limit(config)
+    made_by, key = builder_class(config.data.dataset), key_of(config)
     settings = made_by.settings_of(config)
-    key, marker = key_of(config), dataset.read_marker(data_dir)
-    whole = not marker.get('complete') or _all_there(data_dir, marker['files'])
-    complete = whole and marker.get('complete') and marker.get('key') == key
-    if complete and 'media' in settings and not settings['media']:
-        return marker['summary']
+    if 'media' in settings and not settings['media'] and _is_complete(data_dir, {'key': key}):
+        return _summary_within(limit, data_dir)
     builders = [made_by(config=kind, data_dir=data_dir, settings=settings, make_missing=False)
                 for kind in made_by.builder_configs]
     jobs = [job for builder in builders for job in builder.jobs()]
-    content = digest(jobs=sorted([job.split, job.name] for job in jobs))
-    if complete and marker['content'] == content and quarantine.FAILED not in marker['summary']['quarantined']:
-        return marker['summary']
-    _mark(data_dir, {**marker, 'complete': False})
+    wanted = {'key': key, 'content': digest(jobs=sorted([job.split, job.name] for job in jobs))}
+    with _locked(data_dir), _told_when_full(data_dir):
+        complete = _is_complete(data_dir, wanted)
+        if complete and quarantine.FAILED not in dataset.read_marker(data_dir)['summary']['quarantined']:
+            return _summary_within(limit, data_dir)
+        if not dataset.read_marker(data_dir):
+            _mark(data_dir, {'complete': False})
+        refusals = pool.run(jobs, data_dir / 'cache', config.data.workers, config.data.beam)
+        quarantine.write(data_dir / quarantine.TABLE, refusals)
+        _check(quarantine.counts(refusals), len(jobs), limit, data_dir, refusals)
+        state = {**wanted, 'refused': digest(paths=sorted(refusal.path for refusal in refusals))}
+        if not complete or not _is_complete(data_dir, state):  # else what had failed has failed again
+            _build(builders, config.expression.model.components, data_dir, state, refusals, len(jobs))
+        return dataset.read_marker(data_dir)['summary']
 
-    refusals = pool.run(jobs, data_dir / 'cache', config.data.workers, config.data.beam)
-    quarantine.write(data_dir / quarantine.TABLE, refusals)
-    _check(refusals, len(jobs), config.data.max_quarantine, data_dir)
-    state = {'key': key, 'content': content, 'refused': digest(paths=sorted(refusal.path for refusal in refusals))}
-    if not whole or any(marker.get(name) != value for name, value in state.items()):
-        shutil.rmtree(data_dir / made_by.name, ignore_errors=True)
-    for half in (data_dir / made_by.name).glob('*/*incomplete*'):  # of a killed run
-        shutil.rmtree(half, ignore_errors=True)
+
+def _is_complete(data_dir: pathlib.Path, state: Mapping[str, Any]) -> bool:
+    """Whether a whole dataset of this state lies in `data_dir`."""
+    marker = dataset.read_marker(data_dir)
+    return bool(marker.get('complete') and all(marker.get(name) == value for name, value in state.items())
+                and _all_there(data_dir, marker['files']))
+
+
+def _summary_within(limit: float, data_dir: pathlib.Path) -> dict[str, Any]:
+    """The summary of a complete dataset; UserError where too much of it is in quarantine."""
+    marker = dataset.read_marker(data_dir)
+    _check(marker['summary']['quarantined'], marker['jobs'], limit, data_dir)
+    return marker['summary']
+
+
+def _build(builders: Sequence[CachedRecordsBuilder], components: int, data_dir: pathlib.Path,
+           state: Mapping[str, Any], refusals: Sequence[Refusal], jobs: int) -> None:
+    """TFRecords from the cache, and the marker that says that they are whole."""
+    name, marker = builders[0].name, dataset.read_marker(data_dir)
+    if marker.get('complete') or any(marker.get(name) != value for name, value in state.items()):
+        _mark(data_dir, {'complete': False})  # before anything goes: a killed deletion must not pass for a dataset
+        shutil.rmtree(data_dir / name, ignore_errors=True)
     _mark(data_dir, {**state, 'complete': False})
-    parts = {}
-    for builder in builders:
-        folder = _write(builder, config.expression.model.components, data_dir)
-        parts[builder.kind] = os.path.relpath(folder, data_dir)
+    for half in (data_dir / name).glob('*/*incomplete*'):  # of a killed run
+        shutil.rmtree(half, ignore_errors=True)
+    parts = {builder.kind: os.path.relpath(_write(builder, components, data_dir), data_dir) for builder in builders}
     files = {os.path.relpath(path, data_dir): path.stat().st_size
              for part in parts.values() for path in sorted((data_dir / part).iterdir())}
     summary = _summary(dataset.Dataset(data_dir, parts), refusals)
-    _mark(data_dir, {**state, 'complete': True, 'parts': parts, 'files': files, 'summary': summary})
-    return summary
+    _mark(data_dir, {**state, 'complete': True, 'jobs': jobs, 'parts': parts, 'files': files, 'summary': summary})
 
 
 def key_of(config: ConfigDict) -> str:
@@ -108,35 +128,72 @@ def prepare_inputs(paths: Sequence[str | os.PathLike], config: ConfigDict,
     data_dir = pathlib.Path(data_dir)
     cache = data_dir / 'cache'
     sources = [media_builder.Source(str(path)) for path in paths]
-    jobs = media_builder.media_jobs(sources, cache, media_builder.options_of(config), *detectors.find(config))
-    refusals = pool.run(jobs, cache, config.data.workers)
-    quarantine.write(data_dir / 'quarantine_inputs.csv', refusals)
-    _check(refusals, len(jobs), 1.0, data_dir)
+    jobs = media_builder.media_jobs(sources, cache, media_builder.options_of(config), detectors.find(config))
+    with _told_when_full(data_dir):
+        refusals = pool.run(jobs, cache, config.data.workers)
+        quarantine.write(data_dir / 'quarantine_inputs.csv', refusals)
+    if len(refusals) == len(jobs):
+        raise UserError(refusals[0].detail)
     refused = {refusal.path for refusal in refusals}
     return [records.load_record(cache / job.name) for job in jobs if job.source not in refused], refusals
 
 
-def _check(refusals: Sequence[Refusal], count: int, limit: float, data_dir: pathlib.Path) -> None:
-    if not refusals:
-        return
-    if len(refusals) == count:
-        raise UserError(refusals[0].detail)
-    reasons = quarantine.described(quarantine.counts(refusals))
-    if len(refusals) > limit * count:
-        raise UserError(f'{len(refusals)} of {count} clips cannot be used ({reasons}), more than the share '
-                        f'{limit:g} of --max_quarantine; see {data_dir / quarantine.TABLE}')
-    _log.warning('%d of %d left out (%s)', len(refusals), count, reasons)
+def _limit(config: ConfigDict) -> float:
+    limit = config.data.max_quarantine
+    if not 0 <= limit <= 1:
+        raise UserError(f'config.data.max_quarantine is {limit}; want a share from 0 to 1')
+    return limit
 
 
-def _mark(data_dir: pathlib.Path, marker: dict[str, Any]) -> None:
-    temporary = data_dir / f'.{dataset.MARKER}.{os.getpid()}.tmp'
+def _check(reasons: Mapping[str, int], count: int, limit: float, data_dir: pathlib.Path,
+           refusals: Sequence[Refusal] = ()) -> None:
+    """Tell what is left out of `count` clips; UserError where that is all of them, or more than `limit`."""
+    left_out, table = sum(reasons.values()), data_dir / quarantine.TABLE
+    described = f'{left_out} of {count} clips cannot be used ({quarantine.described(reasons)})'
+    if left_out and left_out == count:
+        first = f'; the first: {refusals[0].detail}' if refusals else ''
+        raise UserError(f'{described}, and none is left; see {table}{first}')
+    if left_out > limit * count:
+        raise UserError(f'{described}, more than the share {limit:g} of --max_quarantine; see {table}')
+    if refusals:
+        _log.warning('%s', described)
+
+
+@contextlib.contextmanager
+def _locked(data_dir: pathlib.Path) -> Iterator[None]:
+    """Two processes must not prepare one folder at a time."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(marker, indent=2, sort_keys=True))
-        os.replace(temporary, data_dir / dataset.MARKER)
+        file = open(data_dir / '.lock', 'w')  # noqa: SIM115 (closed below)
     except OSError as error:
         raise UserError(f'cannot write in {data_dir}: {error.strerror}; give --workdir or config.data.directory a '
                         'writable folder') from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f'another process is preparing {data_dir}; wait for its end, or give another folder'
+                            ) from error
+        except OSError:
+            _log.warning('%s cannot be locked: do not let a second process prepare it', data_dir)
+        yield
+
+
+@contextlib.contextmanager
+def _told_when_full(data_dir: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in pool.FULL:
+            raise
+        raise UserError(f'cannot write in {data_dir}: {error.strerror}; make room, then run the same command again'
+                        ) from error
+
+
+def _mark(data_dir: pathlib.Path, marker: Mapping[str, Any]) -> None:
+    temporary = data_dir / f'.{dataset.MARKER}.{os.getpid()}.tmp'
+    temporary.write_text(json.dumps(marker, indent=2, sort_keys=True))
+    os.replace(temporary, data_dir / dataset.MARKER)
 
 
 def _all_there(data_dir: pathlib.Path, files: dict[str, int]) -> bool:

@@ -8,20 +8,21 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from input_pipeline import media
 from input_pipeline.audio import frame_chunks
 from input_pipeline.crop import Crop, centred_hanning, smoothed_crops, static_crop
 from input_pipeline.face_tracking import Detections, LandmarkDetector, fill_gaps
-from input_pipeline.one_person import colours, find_change
+from input_pipeline.one_person import colours, find_change, sample
 from talkinghead_jax import loudness
 from talkinghead_jax.errors import Unusable, UserError
 from talkinghead_jax.geometry import face, rigid
 from talkinghead_jax.ops.hard_rasterizer import vertex_visibility
 from talkinghead_jax.specs import CHUNK, CONTEXT, CROP_SIZE, FRAME_RATE
 
-VERSION = 3  # raise it when the same media would give another record
+VERSION = 4  # raise it when the same media would give another record
 CROPS = ('static', 'smoothed')
 MAX_REPLACED = 0.15  # share of frames in which another face is there instead of the one that is followed
 TOLERATED_DIFFERENCE = 0.5  # s, between the lengths of picture and sound, that passes without a warning
@@ -38,7 +39,7 @@ class Options:
     Attributes:
       image_size: side of the stored frames, px.
       crop: 'static', one square a clip, or 'smoothed', a square that follows the head.
-      smoothing: length of the Hanning window over the landmarks, frames; 1 for none.
+      smoothing: length of the Hanning window over landmarks and mesh, frames; 1 for none.
       min_frames: shortest clip taken.
       max_missing: share of the frames that may be without a face.
     """
@@ -83,17 +84,17 @@ def prepare_clip(frames: Iterable[np.ndarray], audio: np.ndarray | None, detecto
     _check_picture(detections, options, source)
     _check_lengths(audio, len(detections.detected), source)
     count, seen = len(detections.detected), detections.detected
-    detections = smooth(fill_gaps(detections), options.smoothing)
-    crops = _crops(detections, options.crop)
-    landmarks, dense = _to_crop(crops, detections)
+    crops, shift, landmarks, points = _place(detections, options)
     pose = rigid.estimate_pose(landmarks.astype(np.float64))
     frontal = rigid.frontalize(landmarks.astype(np.float64), pose)
     early = seen & (np.arange(count) < CONTEXT)
     key_frame = _least(np.linalg.norm(pose[:, :3], axis=-1), early if early.any() else seen)
-    crop, mesh = crops[key_frame], dense[key_frame]
-    pictures, looks, frame_size = _pictures(frames, crops, dense, options.image_size)
+    crop = crops[key_frame]
+    mesh = (crop.to_crop(_smoothed_mesh(detections, key_frame, options.smoothing)) - shift).astype(np.float32)
+    confidence = detections.confidence
+    del detections  # PRNet's mesh takes 0.5 MB a frame
+    pictures, looks, frame_size = _pictures(frames, crops, points, options.image_size)
     _check_person(find_change(looks, landmarks, pose, seen), source)
-    seen_vertices = np.asarray(vertex_visibility(mesh[None], detector.triangles, CROP_SIZE)[0])
     chunks = frame_chunks(np.zeros(0, np.int16) if audio is None else audio, count)
     record = {
         'clip_id': clip_id,
@@ -106,11 +107,11 @@ def prepare_clip(frames: Iterable[np.ndarray], audio: np.ndarray | None, detecto
         'landmarks': landmarks,
         'pose': pose.astype(np.float32),
         'detected': seen,
-        'confidence': detections.confidence,
+        'confidence': confidence,
         'key_frame': np.int32(key_frame),
         'closed_mouth_frame': np.int32(_least(face.mouth_opening(frontal), seen)),
         'mesh_vertices': mesh,
-        'mesh_visibility': (seen_vertices * crop.shows(mesh, frame_size)).astype(np.float32),
+        'mesh_visibility': (_visible(mesh, detector.triangles) * crop.shows(mesh, frame_size)).astype(np.float32),
     }
     return record, crop
 
@@ -128,7 +129,8 @@ def prepare_media(path: str | os.PathLike, detector: LandmarkDetector, clip_id: 
       clip_id: by default the file's name without its suffix.
       speaker_id: as `clip_id`.
       options: see `Options`.
-      sound: file of the sound; by default the video's own, or one beside it (`media.audio_for`).
+      sound: file of the sound; where it is damaged, the video's own is taken. By default the video's own, or one
+        beside it (`media.audio_for`).
       transcript: what is said, where the dataset tells.
       max_frames: only so much of the beginning.
 
@@ -137,12 +139,22 @@ def prepare_media(path: str | os.PathLike, detector: LandmarkDetector, clip_id: 
       UserError: a file is missing or may not be read.
     """
     path = pathlib.Path(path)
-    audio = media.read_audio(sound) if sound else media.audio_for(path)
+    audio = _sound(path, sound)
     if max_frames is not None:
         audio = audio[:max_frames * CHUNK]
     record, _ = prepare_clip(media.Video(path, max_frames), audio, detector, clip_id or path.stem,
                              speaker_id or path.stem, options, str(path), transcript)
     return record
+
+
+def _sound(path: pathlib.Path, sound: str) -> np.ndarray:
+    if not sound:
+        return media.audio_for(path)
+    try:
+        return media.read_audio(sound)
+    except Unusable as error:
+        _log.warning('%s; the sound of %s is taken', error, path)
+        return media.read_audio(path)  # not what lies beside it, which the record's name in the cache ignores
 
 
 def prepare_image(image: np.ndarray, detector: LandmarkDetector, clip_id: str = 'image',
@@ -166,12 +178,6 @@ def prepare_image(image: np.ndarray, detector: LandmarkDetector, clip_id: str = 
 def crop_of(record: Mapping[str, Any]) -> Crop:
     """The crop of a record's key frame: needed to paste a result back."""
     return Crop(**json.loads(record['preparation'])['crop'])
-
-
-def smooth(detections: Detections, window: int = Options.smoothing) -> Detections:
-    """Centred Hanning window over time; the ends repeat, so nothing lags and the length stays."""
-    return dataclasses.replace(detections, landmarks=centred_hanning(detections.landmarks, window),
-                               dense=centred_hanning(detections.dense, window))
 
 
 def _check_sound(audio: np.ndarray | None, source: str) -> None:
@@ -213,18 +219,46 @@ def _check_person(change: int | None, source: str) -> None:
                                      'person\'s; want a clip of one person')
 
 
-def _crops(detections: Detections, kind: str) -> list[Crop]:
+def _place(detections: Detections, options: Options) -> tuple[list[Crop], np.ndarray, np.ndarray, np.ndarray]:
+    """Crops; what to subtract from crop px for the depth to be right, (3,); landmarks and mesh `sample`, crop px."""
+    seen = detections.detected
+    landmarks, points = (centred_hanning(fill_gaps(found, seen), options.smoothing)
+                         for found in (detections.landmarks, sample(detections.dense)))
+    crops = _crops(landmarks, seen, options.crop)
+    landmarks, points = _to_crop(crops, landmarks), _to_crop(crops, points)
+    shift = _too_deep(landmarks, seen)
+    return crops, shift, (landmarks - shift).astype(np.float32), (points - shift).astype(np.float32)
+
+
+def _crops(landmarks: np.ndarray, seen: np.ndarray, kind: str) -> list[Crop]:
     """One for each frame."""
     if kind == 'smoothed':
-        return smoothed_crops(detections.landmarks, detections.detected)
-    return [static_crop(detections.landmarks[detections.detected])] * len(detections.detected)
+        return smoothed_crops(landmarks, seen)
+    return [static_crop(landmarks[seen])] * len(seen)
 
 
-def _pictures(frames: Iterable[np.ndarray], crops: Sequence[Crop], dense: np.ndarray,
+def _smoothed_mesh(detections: Detections, frame: int, window: int) -> np.ndarray:
+    """(V, 3): what filling and smoothing the whole film's meshes would make of one frame's."""
+    times = np.arange(frame - window // 2, frame + (window + 1) // 2)
+    times = times.clip(0, len(detections.detected) - 1)
+    return centred_hanning(fill_gaps(detections.dense, detections.detected, times), window)[window // 2]
+
+
+def _visible(mesh: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(V,) float32, 0 or 1: what the viewer sees; by the CPU, so that records do not depend on the machine."""
+    try:
+        device = jax.local_devices(backend='cpu')[0]
+    except RuntimeError:  # $JAX_PLATFORMS leaves it out
+        device = None
+    with jax.default_device(device):
+        return np.asarray(vertex_visibility(mesh[None], triangles, CROP_SIZE)[0])
+
+
+def _pictures(frames: Iterable[np.ndarray], crops: Sequence[Crop], mesh_points: np.ndarray,
               size: int) -> tuple[list[bytes], list[np.ndarray], tuple[int, int]]:
     """JPEG and look (`one_person.colours`) of every frame's crop, and the frames' own (height, width)."""
     pictures, looks, shape = [], [], (0, 0)
-    for frame, crop, points in zip(frames, crops, dense, strict=True):
+    for frame, crop, points in zip(frames, crops, mesh_points, strict=True):
         picture = crop.apply(frame, size)
         pictures.append(media.encode_jpeg(picture))
         looks.append(colours(picture, points))
@@ -232,17 +266,19 @@ def _pictures(frames: Iterable[np.ndarray], crops: Sequence[Crop], dense: np.nda
     return pictures, looks, shape
 
 
-def _to_crop(crops: Sequence[Crop], detections: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks and mesh in crop px, float32, the rigid points on average as deep as the template's.
+def _to_crop(crops: Sequence[Crop], points: np.ndarray) -> np.ndarray:
+    """(T, N, 3) frame px to crop px."""
+    return np.stack([crop.to_crop(frame) for crop, frame in zip(crops, points, strict=True)])
+
+
+def _too_deep(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(3,): without it the rigid points are on average as deep as the template's.
 
     One shift for the whole clip: the detector's own zero lies elsewhere, but its motion in depth is kept.
     """
-    landmarks, dense = (np.stack([crop.to_crop(frame) for crop, frame in zip(crops, points, strict=True)])
-                        for points in (detections.landmarks, detections.dense))
     rigid_points = list(face.RIGID_POINTS)
-    depth = landmarks[detections.detected][:, rigid_points, 2].mean() - face.TEMPLATE[rigid_points, 2].mean()
-    shift = np.array([0.0, 0.0, depth])
-    return (landmarks - shift).astype(np.float32), (dense - shift).astype(np.float32)
+    depth = landmarks[seen][:, rigid_points, 2].mean() - face.TEMPLATE[rigid_points, 2].mean()
+    return np.array([0.0, 0.0, depth])
 
 
 def _least(values: np.ndarray, allowed: np.ndarray) -> int:

@@ -55,7 +55,7 @@ def write(path: pathlib.Path, refusals: Iterable[Refusal]) -> None:
         path.unlink(missing_ok=True)
         return
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    with open(temporary, 'w', newline='') as file:
+    with open(temporary, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:
         table = csv.writer(file)
         table.writerow(Refusal._fields)
         table.writerows(rows)
@@ -66,15 +66,16 @@ def read(path: pathlib.Path) -> list[dict[str, str]]:
     """The rows of a table; none where there is no table."""
     if not path.is_file():
         return []
-    with open(path, newline='') as file:
+    with open(path, newline='', encoding='utf-8', errors='surrogateescape') as file:
         return list(csv.DictReader(file))
 
 
 def counts(refusals: Iterable[Refusal]) -> dict[str, int]:
-    """Reason -> number of clips, the most frequent first."""
-    return dict(collections.Counter(refusal.reason for refusal in refusals).most_common())
+    """Reason -> number of clips."""
+    return dict(collections.Counter(refusal.reason for refusal in refusals))
 
 
 def described(reasons: Mapping[str, int]) -> str:
-    """'3 no_face, 1 too_short'."""
-    return ', '.join(f'{count} {reason}' for reason, count in reasons.items())
+    """'3 no_face, 1 too_short', the most frequent first."""
+    order = sorted(reasons, key=lambda reason: (-reasons[reason], reason))
+    return ', '.join(f'{reasons[reason]} {reason}' for reason in order)

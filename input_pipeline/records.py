@@ -8,13 +8,14 @@ single byte string is `NAME/bytes` alone. Equal records give equal files, byte f
 import itertools
 import os
 import pathlib
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from input_pipeline.pool import FULL
 from talkinghead_jax.errors import UserError
 
 _BYTES, _OFFSETS = '/bytes', '/offsets'
@@ -25,19 +26,23 @@ def save_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
 
     Raises:
       UserError: the folder cannot be made or written.
+      OSError: the disk is full or read-only (`pool.FULL`), or breaks.
     """
     path = pathlib.Path(path)
+    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.tmp')  # jobs of other machines may write it, too
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+        file = open(temporary, 'xb')  # noqa: SIM115 (closed below; mkstemp's files others could not read)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise UserError(f'cannot write {path}: {error.strerror}; give a writable folder') from error
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with file:
             np.savez(file, allow_pickle=False, **_flatten(record))
         os.replace(temporary, path)
     except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from input_pipeline import examples, face_tracking, media, preprocess
+from input_pipeline import detectors, examples, media, preprocess
 from input_pipeline import prepare as preparation
 from talkinghead_jax.errors import UserError
 
@@ -48,5 +48,5 @@ def _record(name: str, path: str, config: ConfigDict, data_dir: str | os.PathLik
         return preparation.prepare_inputs([path], config, data_dir)[0][0]
     if name != 'source':
         raise UserError(f'--{name}={path} is a picture; want a video')
-    with face_tracking.MediaPipeDetector(face_tracking.find_landmarker(config.data.landmarker)) as detector:
+    with detectors.open_detector(detectors.find(config)) as detector:
         return preprocess.prepare_image(media.read_image(path), detector, path, config.image_size)

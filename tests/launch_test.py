@@ -3,10 +3,14 @@
 import pathlib
 import subprocess
 import sys
+import types
 import wave
 
+import numpy as np
 import pytest
 
+import launch as program
+from configs import common
 from third_party import assets
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -92,6 +96,19 @@ def test_drawing_motion_without_data_says_what_is_missing(tmp_path):
 def test_generating_without_a_checkpoint_says_what_is_missing(tmp_path):
     assert_refused(launch('--config=configs/demo.py', f'--workdir={tmp_path}', '--mode=generate',
                           '--source=launch.py', '--audio=launch.py'), 'train')
+
+
+def test_a_mesh_is_drawn_with_the_triangles_of_its_detector(shared_data, tmp_path, monkeypatch):
+    config = common.base('x')
+    config.data.update({'detector': 'prnet', 'prnet': str(shared_data / 'topology/prnet_uv-data')})
+    trained = types.SimpleNamespace(frozen={'triangles': 'of the training data', 'more': 1}), 'inference'
+    source = {'mesh_vertices': np.zeros((43867, 3), np.float32)}
+    monkeypatch.setattr('talkinghead_jax.synthesis.network.make_network', lambda *arguments: arguments)
+    for flag, largest in (('film.mp4', 43866), ('', None)):
+        monkeypatch.setattr(program, 'flags', types.SimpleNamespace(FLAGS=types.SimpleNamespace(source=flag)))
+        *_, frozen, vertices = program._theta(config, None, tmp_path, trained, source, tmp_path)
+        assert (frozen['more'], vertices) == (1, 43867)
+        assert (frozen['triangles'].max() == largest) if flag else frozen['triangles'] == 'of the training data'
 
 
 class TestInput:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from ml_collections import ConfigDict
 from tensorflow_datasets.core import writer
 from tqdm import tqdm
@@ -88,20 +89,35 @@ class CachedRecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tr
         del dl_manager
         jobs = self.jobs()
         if self._make_missing:
-            quarantine.write(self.cache.parent / quarantine.TABLE, pool.run(jobs, self.cache))
+            refusals = pool.run(jobs, self.cache)
+            table = self.cache.parent / f'{self.name}_{quarantine.TABLE}'
+            quarantine.write(table, refusals)
+            if refusals:
+                logging.warning('%d of %d left out (%s), see %s', len(refusals), len(jobs),
+                                quarantine.described(quarantine.counts(refusals)), table)
         jobs = [job for job in jobs if (self.cache / job.name).is_file()]
+        if not jobs:
+            raise UserError(f'none of the {self.kind} of {self.name} can be used')
         return {split: self._generate_examples([job for job in jobs if job.split == split])
                 for split in SPLITS if any(job.split == split for job in jobs)}
 
     def _generate_examples(self, jobs: Sequence[Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         for job in tqdm(jobs, f'write {self.kind} {jobs[0].split}', unit='file'):
-            record = records.load_record(self.cache / job.name)
+            record = _load(self.cache / job.name)
             if self.kind == 'clips':
                 yield record['clip_id'], record
             else:
                 for number, image, position_map in zip(
                         record['index'], record['image'], record['position_map'], strict=True):
                     yield f'{job.split}{number:09d}', {'image': image, 'position_map': position_map}
+
+
+def _load(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return records.load_record(path)
+    except UserError as error:
+        path.unlink(missing_ok=True)
+        raise UserError(f'{error}; it is deleted: run the same command again, which makes it anew') from error
 
 
 class _DeterministicWriter(writer.ExampleWriter):

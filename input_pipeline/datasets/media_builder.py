@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -68,9 +69,8 @@ class MediaBuilder(CachedRecordsBuilder, skip_registration=True):
                 'options': dataclasses.asdict(options), 'version': preprocess.VERSION}
 
     @functools.cached_property
-    def _detector(self) -> tuple[str, str]:
-        kind = self.settings['detector']
-        return kind, detectors.locate(kind, self.settings['prnet' if kind == 'prnet' else 'landmarker'])
+    def _detector(self) -> detectors.Choice:
+        return detectors.choose(*(self.settings[name] for name in ('detector', 'landmarker', 'prnet')))
 
     def jobs(self) -> list[Job]:
         """One file a clip."""
@@ -78,33 +78,22 @@ class MediaBuilder(CachedRecordsBuilder, skip_registration=True):
 
     @functools.cached_property
     def _jobs(self) -> list[Job]:
-        root = pathlib.Path(self.settings['media'])
+        root = pathlib.Path(self.settings['media']).absolute()  # workers may run elsewhere
         if not self.settings['media'] or not root.is_dir():
             raise UserError(f'config.data.media is {self.settings["media"]!r}; want the folder of {self.name}: '
                             + ' '.join(self.MANUAL_DOWNLOAD_INSTRUCTIONS.split()))
         found = self.sources(root)
-        if not found:
-            raise UserError(f'{root} holds no clip of {self.name}; want '
-                            + ' '.join(self.MANUAL_DOWNLOAD_INSTRUCTIONS.split()))
-        _check_unique(found)
-        return media_jobs(found, self.cache, preprocess.Options(**self.settings['options']), *self._detector)
+        detectors.check(self._detector)  # not once a clip
+        return media_jobs(found, self.cache, preprocess.Options(**self.settings['options']), self._detector)
 
     def topology(self) -> dict[str, np.ndarray]:
         """Triangles of the tracked mesh."""
-        return {'triangles': np.asarray(detectors.triangles(*self._detector), np.int32)}
+        return {'triangles': np.asarray(detectors.triangles(self._detector), np.int32)}
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         if not self.settings['media']:
             self.settings['media'] = str(dl_manager.manual_dir)
         return super()._split_generators(dl_manager)
-
-
-def _check_unique(sources: Sequence[Source]) -> None:
-    first: dict[str, str] = {}
-    for source in sources:
-        if other := first.get(source.clip_id):
-            raise UserError(f'{other} and {source.path} are both the clip {source.clip_id}; take one away')
-        first[source.clip_id] = source.path
 
 
 def options_of(config: ConfigDict, min_frames: int = preprocess.Options.min_frames) -> preprocess.Options:
@@ -114,33 +103,43 @@ def options_of(config: ConfigDict, min_frames: int = preprocess.Options.min_fram
                               max_missing=data.max_missing)
 
 
-def media_jobs(sources: Sequence[Source], cache: pathlib.Path, options: preprocess.Options, kind: str,
-               path: str) -> list[Job]:
+def media_jobs(sources: Sequence[Source], cache: pathlib.Path, options: preprocess.Options,
+               detector: detectors.Choice) -> list[Job]:
     """One job a media file; a file that cannot be read fails when its job runs.
 
     Args:
       sources: what to prepare.
       cache: where the table of the files' fingerprints lies.
       options: how.
-      kind, path: the detector, as `detectors.find` gives it.
+      detector: which.
     """
-    used = [[source.path, *([source.sound] if source.sound else media.beside(source.path))] for source in sources]
+    names = functools.lru_cache(maxsize=16)(_names)  # a listing a folder: a question a file takes long on networks
+    used = [[source.path, *([source.sound] if source.sound else
+                            media.beside(source.path, names(os.path.dirname(source.path))))] for source in sources]
     every = sorted({file for files in used for file in files})
     content = dict(zip(every, fingerprints.recognise_all(every, cache), strict=True))
-    what = {'detector': detectors.fingerprint(kind, path), 'options': dataclasses.asdict(options),
+    what = {'detector': detectors.fingerprint(detector), 'options': dataclasses.asdict(options),
             'version': preprocess.VERSION}
     jobs = []
     for source, files in zip(sources, used, strict=True):
         name = fingerprints.digest(files=[content[file] for file in files],
                                    names=[source.clip_id, source.speaker_id, source.transcript], **what)
-        make = functools.partial(write_record, source=source, options=options, kind=kind, detector=path)
+        make = functools.partial(write_record, source=source, options=options, detector=detector)
         # A folder of a million files is slow in many ways.
         jobs.append(Job(source.split, source.path, f'media/{name[:2]}/{name}.npz', make, source.clip_id))
     return jobs
 
 
-def write_record(path: pathlib.Path, source: Source, options: preprocess.Options, kind: str, detector: str) -> None:
+def _names(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder or '.'))
+    except OSError:
+        return frozenset()
+
+
+def write_record(path: pathlib.Path, source: Source, options: preprocess.Options, detector: detectors.Choice) -> None:
     """Prepare one media file and write its record to `path`."""
-    record = preprocess.prepare_media(source.path, detectors.kept_open(kind, detector), source.clip_id,
-                                      source.speaker_id, options, source.sound, source.transcript)
+    with detectors.open_detector(detector) as opened:  # takes 40 ms
+        record = preprocess.prepare_media(source.path, opened, source.clip_id, source.speaker_id, options,
+                                          source.sound, source.transcript)
     records.save_record(path, record)

@@ -1,6 +1,6 @@
 """Reading the folders of a published dataset: one scan a folder, and hidden files are not there.
 
-VoxCeleb2 has 1.1 million files in 150 thousand folders, so no film is asked for anything but its name.
+VoxCeleb2 has 1.1 million files in 150 thousand folders: reading a tree asks no film for anything but its name.
 """
 
 import operator
@@ -34,7 +34,11 @@ def listing(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
 
 
 def walk(root: str | os.PathLike) -> Iterator[tuple[str, tuple[str, ...], list[str]]]:
-    """Every folder from `root` down: its path, the names that lead to it from `root`, and its files, sorted."""
+    """Every folder from `root` down: its path, the names that lead to it from `root`, and its files, sorted.
+
+    Raises:
+      UserError: a folder cannot be read.
+    """
     places = [(os.fspath(root), ())]
     while places:
         path, parts = places.pop()

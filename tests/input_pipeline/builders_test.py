@@ -1,13 +1,14 @@
 """The builders of this repository, run small: synthetic heads, and a folder of real clips."""
 
 import json
+import pkgutil
 import shutil
 
 import pytest
 from threadpoolctl import threadpool_limits
 
 from configs import common, demo
-from input_pipeline import dataset, loader, prepare, quarantine, records
+from input_pipeline import dataset, datasets, loader, prepare, quarantine, records
 from input_pipeline.datasets.builder import builder_class
 from input_pipeline.synthetic import clips
 from talkinghead_jax import specs
@@ -65,11 +66,13 @@ def test_plain_build_makes_what_the_cache_lacks(synthetic, tmp_path):
 
 
 def test_every_builder_has_its_papers():
-    for name in ('synthetic_talking_heads', 'folder_of_clips'):
+    names = sorted(module.name for module in pkgutil.iter_modules(datasets.__path__) if module.ispkg)
+    assert len(names) == 8
+    for name in names:
         metadata = builder_class(name).get_metadata()
-        assert metadata.description
-        assert metadata.citation
-        assert metadata.tags
+        assert f'datasets/{name} ' in metadata.description, name
+        assert '@' in metadata.citation, name
+        assert metadata.tags, name
 
 
 @pytest.fixture(scope='module')
@@ -120,7 +123,7 @@ def test_inputs_become_records(folder, tmp_path):
 def test_a_folder_without_videos_is_a_users_mistake(tmp_path):
     config = common.base('media')
     config.data.update({'dataset': 'folder_of_clips', 'media': str(tmp_path)})
-    with pytest.raises(UserError, match='holds no clip of folder_of_clips; want a folder of videos'):
+    with pytest.raises(UserError, match='holds nothing; want a folder of videos'):
         prepare.prepare(config, tmp_path / 'data')
     config.data.media = ''
     with pytest.raises(UserError, match=r"config\.data\.media is ''; want the folder of folder_of_clips"):

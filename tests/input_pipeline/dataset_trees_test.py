@@ -6,6 +6,7 @@ import pytest
 
 from input_pipeline.datasets import trees
 from input_pipeline.datasets.builder import builder_class
+from input_pipeline.datasets.w300_lp import w300_lp_dataset_builder
 from talkinghead_jax.errors import UserError
 
 DATASETS = ('voxceleb2', 'lrs3_ted', 'lrw', 'grid', 'crema_d')
@@ -157,19 +158,50 @@ def test_another_tree_is_refused_in_one_sentence(dataset, tmp_path):
 
 
 @pytest.mark.parametrize('dataset', DATASETS)
-def test_a_dataset_has_its_papers(dataset):
-    metadata = builder_class(dataset).get_metadata()
-    assert f'configs/{dataset}.py' in metadata.description
-    assert f'datasets/{dataset} ' in metadata.description
-    assert '@' in metadata.citation
-    assert metadata.tags
+def test_a_readme_names_the_config(dataset):
+    assert f'configs/{dataset}.py' in builder_class(dataset).get_metadata().description
 
 
-def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
-    def denied(folder):
-        raise PermissionError(13, 'Permission denied')
+def test_folder_of_clips(tmp_path):
+    _grow(tmp_path, 'loose.mp4', 'train.mov', 'Zoë/b/clip.v2.MP4', 'Zoë/a.webm', 'Zoë/notes.txt', 'Zoë/.a.mp4',
+          '.Trash/gone.mp4', 'test/Ann/c.mpg', 'validation/d.flv', 'Ann/test/e.mkv')
+    (tmp_path / 'Ann/film.mp4').mkdir()
+    assert _found('folder_of_clips', tmp_path) == [
+        ('Ann/test/e.mkv', 'train', 'Ann/test/e', 'Ann', '', ''),
+        ('Zoë/a.webm', 'train', 'Zoë/a', 'Zoë', '', ''),
+        ('Zoë/b/clip.v2.MP4', 'train', 'Zoë/b/clip.v2', 'Zoë', '', ''),
+        ('loose.mp4', 'train', 'loose', 'loose', '', ''),
+        ('test/Ann/c.mpg', 'test', 'Ann/c', 'Ann', '', ''),
+        ('train.mov', 'train', 'train', 'train', '', ''),
+        ('validation/d.flv', 'validation', 'd', 'd', '', ''),
+    ]
+    _grow(tmp_path, 'Ann/c.mp4')
+    with pytest.raises(UserError, match=r'Ann/c\.mp4 and .*test/Ann/c\.mpg are both the clip Ann/c; want only one'):
+        _found('folder_of_clips', tmp_path)
 
-    assert trees.listing(tmp_path / 'nowhere') == ([], [])
-    monkeypatch.setattr(trees.os, 'scandir', denied)
-    with pytest.raises(UserError, match=r'cannot read the folder .*: Permission denied; want one that can be read'):
-        trees.listing(tmp_path)
+
+@pytest.fixture
+def denied(tmp_path, monkeypatch):
+    """A folder that nobody may read."""
+    _grow(tmp_path, 'Ann/AFW/b.mp4', 'Zoë/a.mp4', 'Ann/AFW/AFW_1.jpg', 'Ann/AFW/AFW_1.mat')
+    folder, scan = tmp_path / 'Ann/AFW', trees.os.scandir
+
+    def guarded(path):
+        if str(path) == str(folder):
+            raise PermissionError(13, 'Permission denied')
+        return scan(path)
+
+    monkeypatch.setattr(trees.os, 'scandir', guarded)
+    return folder
+
+
+def test_a_folder_that_cannot_be_read_is_told_in_one_sentence(denied):
+    assert trees.listing(denied.parent / 'nowhere') == ([], [])
+    sentence = f'cannot read the folder {denied}: Permission denied; want one that can be read'
+    with pytest.raises(UserError) as caught:
+        w300_lp_dataset_builder.pictures(denied.parent)
+    assert str(caught.value) == sentence
+    for dataset in ('folder_of_clips', 'grid', 'crema_d'):  # its clips would be lost without a word
+        with pytest.raises(UserError) as caught:
+            _found(dataset, denied.parents[1])
+        assert str(caught.value) == sentence

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import face_tracking, media
-from input_pipeline.face_tracking import Detections, MediaPipeDetector
+from input_pipeline.face_tracking import MediaPipeDetector
 from input_pipeline.mediapipe_mapping import IBUG, POINTS, mesh_triangles
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry import face, rigid
@@ -126,13 +126,14 @@ def test_main_track_survives_gaps_crossings_and_guests():
     assert face_tracking.main_track([[], []]) == {}
 
 
-def test_gaps_are_interpolated_and_stay_flagged():
+def test_gaps_are_interpolated():
     detected = np.array([False, True, False, False, True, False])
     points = np.zeros((6, 68, 3), np.float32)
     points[1], points[4] = 3, 9
-    filled = face_tracking.fill_gaps(Detections(points, points, detected, detected.astype(np.float32)))
-    np.testing.assert_allclose(filled.landmarks[:, 5, 1], [3, 3, 5, 7, 9, 9])
-    np.testing.assert_array_equal(filled.detected, detected)
+    filled = face_tracking.fill_gaps(points, detected)
+    np.testing.assert_allclose(filled[:, 5, 1], [3, 3, 5, 7, 9, 9])
+    times = np.array([0, 0, 3])
+    np.testing.assert_array_equal(face_tracking.fill_gaps(points, detected, times), filled[times])
 
 
 def test_mesh_is_a_disc(shared_data):

@@ -241,3 +241,20 @@ def test_a_disk_that_fails_is_no_fault_of_the_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r'cannot read .*film\.mp4: Input/output error') as caught:
         media.read_video(path)
     assert not isinstance(caught.value, Unusable)  # tried again the next time
+
+
+def test_a_damaged_film_is_the_same_film_every_time(tmp_path):
+    """FFmpeg's threads do not wait for each other's damaged frames."""
+    texture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    path = tmp_path / 'f.mp4'
+    media.write_video(path, (texture[t:t + 192, 2 * t % 64:2 * t % 64 + 192] for t in range(60)))
+    data = bytearray(path.read_bytes())
+    pictures = data.index(b'mdat')
+    length = len(data) - pictures
+    for place in np.random.default_rng(2).integers(pictures + length // 10, pictures + length * 9 // 10, 30):
+        data[place] ^= 255
+    path.write_bytes(data)
+    frames = media.read_video(path)
+    assert len(frames) == 60
+    for _ in range(4):
+        np.testing.assert_array_equal(media.read_video(path), frames)

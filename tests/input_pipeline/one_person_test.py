@@ -63,6 +63,7 @@ def test_light_and_contrast_do_not_count():
     points = rng.uniform(60, 200, (900, 3))
     bright, dim = (one_person.colours(np.rint(picture * gain).astype(np.uint8), points) for gain in (1.2, 0.6))
     assert bright.shape == (900, 3)
+    assert [one_person.sample(np.zeros((2, count, 3))).shape for count in (478, 43867)] == [(2, 478, 3), (2, 505, 3)]
     assert np.sqrt(((bright - dim) ** 2).mean()) < 0.5 * one_person.JUMP
     np.testing.assert_allclose(one_person.colours(cv2.resize(np.rint(picture).astype(np.uint8), (64, 64)), points),
                                bright, atol=0.3)  # nor does the picture's size

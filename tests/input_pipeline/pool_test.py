@@ -1,13 +1,12 @@
-"""The pool: what is final is not tried again, what failed is; Beam does the same work; a file is read once."""
+"""The pool: what is final is not tried again, what failed is; Beam does the same work."""
 
 import functools
-import os
 import pathlib
 
-import numpy as np
+import dying_job
 import pytest
 
-from input_pipeline import fingerprints, pool, quarantine
+from input_pipeline import pool, quarantine
 from talkinghead_jax.errors import Unusable, UserError
 
 
@@ -65,9 +64,26 @@ def test_beam_makes_the_same_files(tmp_path, monkeypatch):
     assert sorted((tmp_path / 'x/tried.log').read_text().split()) == ['1', '2', '4', '5']
 
 
-def test_beam_tells_in_a_sentence_what_is_wrong(tmp_path):
-    with pytest.raises(UserError, match=r'config\.data\.beam=.*--runner=NoRunner'):
-        pool.run(jobs(0), tmp_path, beam='--runner=NoRunner')
+def test_a_clip_that_kills_its_process_does_not_end_the_pipeline(tmp_path, monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', str(pathlib.Path(__file__).parent))
+    deadly = [pool.Job('train', f'clip {i}', f'{i}.npz', dying_job.Writer(i)) for i in range(4)]
+    refused, = pool.run(deadly, tmp_path, beam='--runner=DirectRunner --direct_running_mode=multi_processing '
+                                               '--direct_num_workers=2')
+    assert (refused.path, refused.reason) == ('clip 2', 'failed')
+    assert 'died' in refused.detail
+
+
+@pytest.mark.parametrize('options', ['--runner=NoRunner', '--runer=FlinkRunner',
+                                     '--runner=DirectRunner --direct_num_workers=abc'])
+def test_beam_tells_in_a_sentence_what_is_wrong(tmp_path, options):
+    with pytest.raises(UserError, match=r'config\.data\.beam='):
+        pool.run(jobs(0), tmp_path, beam=options)
+    assert not list(tmp_path.rglob('.beam*'))
+
+
+def test_a_negative_number_of_workers_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r'config\.data\.workers is -1'):
+        pool.run(jobs(0), tmp_path, workers=-1)
 
 
 def test_the_table_is_sorted_and_goes_when_nothing_is_refused(tmp_path):
@@ -80,36 +96,3 @@ def test_the_table_is_sorted_and_goes_when_nothing_is_refused(tmp_path):
     quarantine.write(table, [])
     assert not table.exists()
     assert quarantine.read(table) == []
-
-
-def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
-    paths = [str(tmp_path / f'{i}.mp4') for i in range(3)]
-    for path in paths[:2]:
-        pathlib.Path(path).write_text(path)
-    read = []
-    recognise = fingerprints.recognise
-    monkeypatch.setattr(fingerprints, 'recognise', lambda path: read.append(path) or recognise(path))
-    found = fingerprints.recognise_all(paths, tmp_path / 'cache')
-    assert found == [recognise(paths[0]), recognise(paths[1]), '']
-    assert found[0] != found[1]
-    assert fingerprints.recognise_all(paths, tmp_path / 'cache') == found
-    assert sorted(read) == paths[:2]
-    table = tmp_path / 'cache' / fingerprints.TABLE
-    os.truncate(table, table.stat().st_size - 3)  # killed while writing its last line
-    assert fingerprints.recognise_all(paths, tmp_path / 'cache') == found
-    assert sorted(read) == [paths[0], paths[1], paths[1]]
-    pathlib.Path(paths[0]).write_text('other')
-    assert fingerprints.recognise_all(paths, tmp_path / 'cache')[0] == recognise(paths[0]) != found[0]
-
-
-def test_the_ends_and_the_size_of_a_large_file_count(tmp_path):
-    content = np.random.default_rng(0).bytes(3 << 20)
-    digests = []
-    for place in (None, 5, len(content) - 5):
-        changed = bytearray(content)
-        if place:
-            changed[place] ^= 1
-        (tmp_path / 'a.mp4').write_bytes(changed)
-        digests.append(fingerprints.recognise(tmp_path / 'a.mp4'))
-    (tmp_path / 'a.mp4').write_bytes(content + b'x')
-    assert len({*digests, fingerprints.recognise(tmp_path / 'a.mp4')}) == 4

@@ -123,6 +123,84 @@ def test_broken_clips_go_to_quarantine_and_the_others_go_on(fake_builder, tmp_pa
          'path': 'clips 101'}]
 
 
+def test_too_much_in_quarantine_is_loud_and_costs_nothing(fake_builder, tmp_path):
+    config = fake_dataset.config()
+    config.bad = (1, 101)
+    summary = prepare.prepare(config, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    config.data.max_quarantine = 0.05  # 2 of 20 jobs
+    with pytest.raises(UserError, match=r'2 of 20 clips .*2 unreadable.* more than the share 0\.05'):
+        prepare.prepare(config, tmp_path)
+    config.bad = (1, 2, 101)  # more data, of which too much is bad: what was prepared before stays as it is
+    with pytest.raises(UserError, match='more than the share'):
+        prepare.prepare(config, tmp_path)
+    after = {path: path.read_bytes() for path in before}
+    assert {path.name for path in before if before[path] != after[path]} == {quarantine.TABLE}
+    config.data.max_quarantine, config.bad = 0.1, (1, 101)
+    assert prepare.prepare(config, tmp_path) == json.loads(json.dumps(summary))
+    config.data.max_quarantine = -3
+    with pytest.raises(UserError, match=r'config\.data\.max_quarantine is -3'):
+        prepare.prepare(config, tmp_path)
+
+
+def test_a_dataset_whose_deletion_was_killed_is_built_again(prepared, fake_builder, tmp_path, monkeypatch):
+    shutil.copytree(prepared[1], tmp_path / 'data')
+    shard = _tfrecords(prepared[1])[0]
+    other = fake_dataset.config()
+    other.expression.model.components = 7
+
+    def killed(folder, ignore_errors):
+        (tmp_path / 'data' / shard).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare.shutil, 'rmtree', killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare(other, tmp_path / 'data')
+    with pytest.raises(UserError, match='half-prepared'):
+        dataset.open_dataset(tmp_path / 'data')
+    prepare.prepare(prepared[0], tmp_path / 'data')
+    assert (tmp_path / 'data' / shard).read_bytes() == (prepared[1] / shard).read_bytes()
+
+
+def test_what_failed_is_tried_again_and_joins_the_dataset(fake_builder, tmp_path, monkeypatch):
+    config, write_record = fake_dataset.config(), fake_dataset.records.save_record
+
+    def fails(path, record):
+        if record.get('clip_id') == 'clip001':
+            raise ValueError('a bug')
+        write_record(path, record)
+
+    monkeypatch.setattr(fake_dataset.records, 'save_record', fails)
+    for _ in range(2):  # failing again changes nothing
+        summary = prepare.prepare(config, tmp_path)
+        assert summary['quarantined'] == {'failed': 1}
+        assert dataset.open_dataset(tmp_path).size('train') == fake_dataset.COUNTS['train'] - 1
+    monkeypatch.setattr(fake_dataset.records, 'save_record', write_record)
+    assert prepare.prepare(config, tmp_path)['quarantined'] == {}
+    assert dataset.open_dataset(tmp_path).size('train') == fake_dataset.COUNTS['train']
+    assert not (tmp_path / quarantine.TABLE).exists()
+
+
+def test_one_process_at_a_time(prepared, fake_builder, tmp_path):
+    import fcntl
+    with open(tmp_path / '.lock', 'w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match='another process is preparing'):
+            prepare.prepare(fake_dataset.config(), tmp_path)
+
+
+def test_a_damaged_record_is_deleted_and_made_again(fake_builder, tmp_path, prepared):
+    shutil.copytree(prepared[1] / 'cache', tmp_path / 'cache')
+    record = next((tmp_path / 'cache').glob('clips_*.npz'))
+    whole = record.read_bytes()
+    record.write_bytes(whole[:100])
+    with pytest.raises(UserError, match='it is deleted: run the same command again'):
+        prepare.prepare(fake_dataset.config(), tmp_path)
+    prepare.prepare(fake_dataset.config(), tmp_path)
+    assert record.read_bytes() == whole
+
+
 def test_no_training_data_is_a_users_mistake(fake_builder, tmp_path):
     config = fake_dataset.config()
     config.bad = tuple(range(5))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shutil
 
 import cv2
 import numpy as np
@@ -205,6 +206,47 @@ def test_gaps_pass_and_are_flagged():
     assert late[[record['key_frame'], record['closed_mouth_frame']]].all()
 
 
+@pytest.mark.parametrize(('crop', 'smoothing', 'gap'), [
+    ('static', 5, []), ('smoothed', 4, [7, 9, 10]), ('smoothed', 5, [0, 1, 2, 7, 9]), ('static', 1, [7])])
+def test_the_mesh_is_filled_and_smoothed_as_if_every_frames_were(crop, smoothing, gap):
+    detected = ~np.isin(np.arange(30), gap)
+    noise = np.random.default_rng(0).normal(size=(30, 478, 3)).astype(np.float32)
+
+    class Detector(ScriptedDetector):
+        def detect(self, frames):
+            found = super().detect(frames)
+            found.landmarks[..., 2] += 0.03 * np.abs(np.arange(30) - 8)[:, None] * found.landmarks[..., 0]
+            return dataclasses.replace(found, dense=100 + 9 * noise)
+
+    detector, options = Detector(detected), preprocess.Options(64, crop, smoothing)
+    record, key_crop = preprocess.prepare_clip(film(30, 256), hum(30), detector, 'c', 's', options)
+    found, key = detector.detect(film(30)), int(record['key_frame'])
+    assert key == 8
+
+    def whole(points):
+        return crops.centred_hanning(face_tracking.fill_gaps(points, detected), smoothing)[key]
+
+    rigid_points = list(face.RIGID_POINTS)
+    landmarks, mesh = key_crop.to_crop(whole(found.landmarks)), key_crop.to_crop(whole(found.dense))
+    shift = (landmarks - record['landmarks'][key])[rigid_points].mean(axis=0)
+    np.testing.assert_allclose(record['mesh_vertices'], mesh - shift, atol=1e-4)
+
+
+def test_sound_that_is_damaged_is_replaced_by_the_films_own(tmp_path, caplog):
+    """And not by what lies beside the film, which the name of the record in the cache does not know."""
+    detector = ScriptedDetector([True] * 30)
+    for name, sound in (('own.mp4', hum(30)), ('silent.mp4', None)):
+        media.write_video(tmp_path / name, film(30), sound)
+        shutil.copyfile(tmp_path / 'own.mp4', (tmp_path / name).with_suffix('.m4a'))
+    (tmp_path / 'bad.wav').write_bytes(b'no sound')
+    record = preprocess.prepare_media(tmp_path / 'own.mp4', detector, options=SMALL, sound=str(tmp_path / 'bad.wav'))
+    assert 'bad.wav' in caplog.text
+    assert np.abs(record['audio'].astype(int)).max() > 500
+    preprocess.prepare_media(tmp_path / 'silent.mp4', detector, options=SMALL)
+    with pytest.raises(Unusable, match=r'silent\.mp4 has no audio track'):
+        preprocess.prepare_media(tmp_path / 'silent.mp4', detector, options=SMALL, sound=str(tmp_path / 'bad.wav'))
+
+
 def test_lengths_that_differ(caplog):
     detector = ScriptedDetector([True] * 60)
     with caplog.at_level(logging.WARNING):
@@ -253,12 +295,11 @@ def test_smoothed_crop_follows_the_head():
 def test_smoothing_is_centred():
     points = np.zeros((20, 68, 3), np.float32)
     points[9] = 1.0
-    detections = Detections(points, points, np.ones(20, bool), np.ones(20, np.float32))
-    smoothed = preprocess.smooth(detections).landmarks[:, 0, 0]
+    smoothed = crops.centred_hanning(points, 5)[:, 0, 0]
     np.testing.assert_allclose(smoothed, [*smoothed[18::-1], 0], atol=1e-7)  # symmetric about frame 9
     np.testing.assert_allclose(smoothed.sum(), 1, atol=1e-6)
     ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], points.shape)
-    moved = preprocess.smooth(Detections(ramp, ramp, detections.detected, detections.confidence)).landmarks
+    moved = crops.centred_hanning(ramp, 5)
     np.testing.assert_allclose(moved[2:-2], ramp[2:-2], atol=1e-5)  # no lag
 
 

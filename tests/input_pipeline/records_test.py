@@ -1,9 +1,12 @@
 """Clip records survive the disk bit for bit, and are never half written."""
 
+import builtins
+import os
+
 import numpy as np
 import pytest
 
-from input_pipeline import records
+from input_pipeline import pool, records
 from talkinghead_jax.errors import UserError
 
 
@@ -60,3 +63,25 @@ def test_errors_are_told_in_one_sentence(tmp_path):
         records.load_record(bad)
     with pytest.raises(UserError, match='cannot write'):
         records.save_record(bad / 'clip.npz', some_record())
+
+
+def test_others_may_read_a_record_where_the_umask_lets_them(tmp_path):
+    before = os.umask(0o027)
+    try:
+        records.save_record(tmp_path / 'new/clip.npz', some_record())
+    finally:
+        os.umask(before)
+    assert (tmp_path / 'new/clip.npz').stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize('number', pool.FULL)
+@pytest.mark.parametrize('place', ['mkdir', 'open'])
+def test_a_full_disk_is_no_mistake_in_a_record(tmp_path, monkeypatch, number, place):
+    def full(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*((records.pathlib.Path, 'mkdir') if place == 'mkdir' else (builtins, 'open')), full)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        records.save_record(tmp_path / 'clip.npz', some_record())
+    assert caught.value.errno == number
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
@@ -34,6 +35,8 @@ def _run(arguments: list[str], output: str) -> None:
         try:
             sys.argv = ['launch.py', *arguments]  # read by ml_collections, too
             code = launch.main(sys.argv)
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

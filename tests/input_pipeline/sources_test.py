@@ -1,12 +1,14 @@
 """Material of a video from media files: what is tracked, what is refused, and in which order."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from fake_records import fake_record
 from PIL import Image
 
 from configs import demo
-from input_pipeline import media, preprocess, sources
+from input_pipeline import detectors, media, preprocess, sources
 from talkinghead_jax.errors import UserError
 
 FRAMES = 30
@@ -62,24 +64,18 @@ def test_a_driver_brings_its_own_sound_and_truth(files, config, tmp_path):
 
 
 def test_a_picture_may_be_the_source_only(files, config, tmp_path, monkeypatch):
-    class Detector:
-        def __init__(self, path):
-            self.path = path
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            return None
-
-    monkeypatch.setattr(sources.face_tracking, 'find_landmarker', lambda path: path)
-    monkeypatch.setattr(sources.face_tracking, 'MediaPipeDetector', Detector)
+    monkeypatch.setattr(detectors, 'open_detector', contextlib.nullcontext)
     monkeypatch.setattr(preprocess, 'prepare_image', lambda image, detector, name, size: {
-        'color': image[0, 0].tolist(), 'landmarker': detector.path, 'size': size})
-    picture = files['picture']
-    config.data.landmarker = 'x.task'
+        'color': image[0, 0].tolist(), 'detector': detector, 'size': size})
+    picture, model = files['picture'], tmp_path / 'x.task'
+    model.touch()
+    config.data.landmarker = str(model)
     made = sources.material({'source': picture, 'audio': files['film']}, config, tmp_path)
-    assert made['source'] == {'color': [255, 0, 0], 'landmarker': 'x.task', 'size': config.image_size}
+    assert made['source'] == {'color': [255, 0, 0], 'detector': detectors.Choice('mediapipe', str(model)),
+                              'size': config.image_size}
+    config.data.update({'detector': 'prnet', 'prnet': str(tmp_path)})
+    made = sources.material({'source': picture, 'audio': files['film']}, config, tmp_path)
+    assert made['source']['detector'] == detectors.Choice('prnet', str(model), str(tmp_path))
     for name in ('driving', 'ref_pose'):
         with pytest.raises(UserError, match=f'--{name}={picture} is a picture; want a video'):
             sources.material({'source': files['film'], 'audio': files['film'], name: picture}, config, tmp_path)

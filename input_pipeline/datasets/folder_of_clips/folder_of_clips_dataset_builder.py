@@ -1,7 +1,9 @@
 """TFDS builder of your own clips: every video below a folder."""
 
+import os
 import pathlib
 
+from input_pipeline.datasets import trees
 from input_pipeline.datasets.builder import SPLITS
 from input_pipeline.datasets.media_builder import MediaBuilder, Source
 from input_pipeline.media import VIDEO_SUFFIXES
@@ -16,11 +18,17 @@ class Builder(MediaBuilder):
 
     @classmethod
     def sources(cls, root: pathlib.Path) -> list[Source]:
-        """Every video; without a folder of its split it is training data, directly in `root` its own speaker."""
+        """Every video; without a folder of its split it is training data, directly in `root` its own speaker.
+
+        Raises:
+          UserError: there is none, two would be one clip, or a folder cannot be read.
+        """
         found = []
-        for path in sorted(path for path in root.rglob('[!.]*') if path.suffix.lower() in VIDEO_SUFFIXES):
-            parts = path.relative_to(root).with_suffix('').parts
-            split = parts[0] if parts[0] in SPLITS else 'train'
-            named = parts[1:] if parts[0] in SPLITS and len(parts) > 1 else parts
-            found.append(Source(str(path), split, '/'.join(named), named[0]))
-        return found
+        for folder, parts, names in trees.walk(root):
+            apart = bool(parts) and parts[0] in SPLITS
+            for stem, suffix in map(os.path.splitext, names):
+                if suffix.lower() in VIDEO_SUFFIXES:
+                    named = (*parts[apart:], stem)
+                    found.append(Source(f'{folder}/{stem}{suffix}', parts[0] if apart else 'train', '/'.join(named),
+                                        named[0]))
+        return trees.checked(found, root, cls.MANUAL_DOWNLOAD_INSTRUCTIONS)

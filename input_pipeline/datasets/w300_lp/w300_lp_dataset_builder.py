@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from input_pipeline import fingerprints, position_map_mesh, position_maps
+from input_pipeline.datasets import trees
 from input_pipeline.datasets.builder import CachedRecordsBuilder, position_map_features
 from input_pipeline.pool import Job
 from talkinghead_jax.errors import UserError
@@ -99,10 +100,10 @@ def pictures(root: str | os.PathLike) -> list[Picture]:
       root: the folder 300W_LP, or the one that holds it; AFLW2000 lies in either, or is left out.
 
     Raises:
-      UserError: there is no picture of 300W-LP.
+      UserError: there is no picture of 300W-LP, or a folder cannot be read.
     """
     root = pathlib.Path(root)
-    faces = next((folder for folder in (root / FACES, root) if any((folder / name).is_dir() for name in SETS)), None)
+    faces = next((folder for folder in (root / FACES, root) if set(SETS) & {*trees.listing(folder)[0]}), None)
     if faces is None:
         raise UserError(f'{root} holds none of the folders of 300W-LP ({", ".join(SETS)}, in {FACES} or by '
                         'themselves); want config.data.media to be where its archive was unpacked')
@@ -110,8 +111,8 @@ def pictures(root: str | os.PathLike) -> list[Picture]:
     folders = [('train', faces / name) for name in SETS] + ([('test', test)] if test else [])
     found = []
     for split, folder in folders:
-        entries = os.listdir(folder) if folder.is_dir() else ()
-        names = sorted({stem for stem, suffix in map(os.path.splitext, entries) if suffix in ('.jpg', '.mat')})
+        files = map(os.path.splitext, trees.listing(folder)[1])
+        names = sorted({stem for stem, suffix in files if suffix in ('.jpg', '.mat')})
         found += [Picture(split, f'{folder.name}/{name}', str(folder / name)) for name in names]
     if not any(picture.split == 'train' for picture in found):
         raise UserError(f'{faces} holds no picture; want {faces / SETS[0] / "NAME.jpg"} with NAME.mat beside it')

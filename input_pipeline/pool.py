@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import context as contexts
+from multiprocessing import queues
 
 import cv2
 from threadpoolctl import threadpool_limits
@@ -18,6 +20,7 @@ from tqdm import tqdm
 
 from input_pipeline import quarantine
 from input_pipeline.quarantine import Refusal
+from talkinghead_jax import files
 from talkinghead_jax.errors import Unusable, UserError
 
 # One thread a process: the processes already fill the cores.
@@ -160,8 +163,9 @@ def _finished(jobs: Sequence[Job], cache: pathlib.Path, workers: int) -> Iterato
 
 def _in_processes(queue: collections.deque[Job], cache: pathlib.Path, workers: int) -> Iterator[tuple[Job, bool]]:
     """Take jobs off the queue and do them: (job, True); (job, False) where the pool broke before it was done."""
+    context = multiprocessing.get_context('spawn')
     with single_threaded(), futures.ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context('spawn'), initializer=start_worker) as executor:
+            workers, mp_context=context, initializer=start_worker, initargs=(_cores(workers, context),)) as executor:
         pending: dict[futures.Future, Job] = {}
         broken = False
         try:
@@ -186,12 +190,28 @@ def _in_processes(queue: collections.deque[Job], cache: pathlib.Path, workers: i
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def start_worker() -> None:
-    """What every process that does jobs begins with."""
+def start_worker(cores: queues.Queue | None = None) -> None:
+    """What every process that does jobs begins with; `cores` holds a core for each."""
     # The first process would reserve three quarters of an accelerator's memory.
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+    # What one worker has compiled, the others need not.
+    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(files.cache_folder() / 'xla'))
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+    if cores is not None:
+        os.sched_setaffinity(0, {cores.get()})
     cv2.setNumThreads(1)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _cores(workers: int, context: contexts.BaseContext) -> queues.Queue | None:
+    """A core for each worker, where there are enough: MediaPipe's threads would get into each other's way."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+    if workers > len(usable):
+        return None
+    queue = context.Queue()
+    for core in usable[:workers]:
+        queue.put(core)
+    return queue
 
 
 def _die_with_parent() -> None:

@@ -11,9 +11,8 @@ take 1.3 to 5 s, most of them about 2.5 s; `head_motion` leaves out those of les
 with configs/w300_lp.py. The generator needs VGG19's weights (third_party/vgg19/README.md) or a perceptual loss of
 weight 0.
 
-Disk: the films as published; prepared, 5.3 h x 3,600 x the bytes of a clip-second. Preparation: 5.3 h x the
-core-hours of a clip-hour (both figures are in the README). Training: the paper took less than a day on 8 V100 of 32
-GB (its footnote 4).
+Disk: the films as published; prepared, 10 GB of cached records and 10 GB of TFRecords (5.3 h). Preparation: about 2
+core-hours (docs/preparation.md). Training: the paper took less than a day on 8 V100 of 32 GB (its footnote 4).
 """
 
 from ml_collections import ConfigDict

@@ -11,9 +11,9 @@ DIR holds a folder a speaker, s1/video/mpg_6000/*.mpg or s1/*.mpg (input_pipelin
 learns little here; `unprojection` is trained with configs/w300_lp.py. The generator needs VGG19's weights
 (third_party/vgg19/README.md) or a perceptual loss of weight 0.
 
-Disk: 80 GB of films in high quality, or 16 GB, as published; prepared, 27.5 h x 3,600 x the bytes of a clip-second.
-Preparation: 27.5 h x the core-hours of a clip-hour (both figures are in the README). Training: the paper took less
-than a day on 8 V100 of 32 GB (its footnote 4).
+Disk: 80 GB of films in high quality, or 16 GB, as published; prepared, 50 GB of cached records and 50 GB of
+TFRecords (27.5 h). Preparation: about 13 core-hours (docs/preparation.md). Training: the paper took less than a day
+on 8 V100 of 32 GB (its footnote 4).
 """
 
 from ml_collections import ConfigDict

@@ -10,9 +10,8 @@ DIR holds pretrain/, trainval/ and test/, each with TALK/*.mp4 and .txt (input_p
 The generator needs VGG19's weights (third_party/vgg19/README.md) or a perceptual loss of weight 0; `unprojection` is
 trained with configs/w300_lp.py.
 
-Disk: the films as published; prepared, 438 h x 3,600 x the bytes of a clip-second. Preparation: 438 h x the
-core-hours of a clip-hour (both figures are in the README). Training: the paper took 5 days on 8 V100 of 32 GB (its
-footnote 4).
+Disk: the films as published; prepared, 0.8 TB of cached records and 0.8 TB of TFRecords (438 h). Preparation: about
+200 core-hours (docs/preparation.md). Training: the paper took 5 days on 8 V100 of 32 GB (its footnote 4).
 """
 
 from ml_collections import ConfigDict

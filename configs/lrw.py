@@ -11,9 +11,9 @@ are the reference part and 18 are predicted. That is too short for `head_motion`
 configs/w300_lp.py. The generator needs VGG19's weights (third_party/vgg19/README.md) or a perceptual loss of weight
 0.
 
-Disk: the films as published; prepared, 174 h x 3,600 x the bytes of a clip-second. Preparation: 174 h x the
-core-hours of a clip-hour (both figures are in the README). Training: the paper gives no time for LRW; it trained on 8
-V100 of 32 GB (its footnote 4).
+Disk: the films as published; prepared, 0.3 TB of cached records and 0.3 TB of TFRecords (174 h). Preparation: about
+80 core-hours (docs/preparation.md). Training: the paper gives no time for LRW; it trained on 8 V100 of 32 GB (its
+footnote 4).
 """
 
 from ml_collections import ConfigDict

@@ -10,9 +10,9 @@ DIR holds dev/mp4/SPEAKER/VIDEO/*.mp4 and test/mp4/, with or without dev/aac/ an
 (input_pipeline/datasets/voxceleb2/README.md). The generator needs VGG19's weights (third_party/vgg19/README.md) or a
 perceptual loss of weight 0; `unprojection` is trained with configs/w300_lp.py.
 
-Disk: 260 GB of films and 75 GB of sound as published; prepared, 2,442 h x 3,600 x the bytes of a clip-second.
-Preparation: 2,442 h x the core-hours of a clip-hour (both figures are in the README). Training: the paper took 5 days
-on 8 V100 of 32 GB (its footnote 4).
+Disk: 260 GB of films and 75 GB of sound as published; prepared, 4.4 TB of cached records and 4.4 TB of TFRecords
+(2,442 h). Preparation: about 1,120 core-hours (docs/preparation.md). Training: the paper took 5 days on 8 V100 of
+32 GB (its footnote 4).
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,11 @@
 """Bad input to launch.py: one sentence on stderr, exit code 2, no traceback, nothing lost."""
 
+import json
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import types
 import wave
 
@@ -16,9 +19,24 @@ from third_party import assets
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _serve():
+    """What runs for `launch`; the end-to-end test runs the command itself."""
+    with subprocess.Popen([sys.executable, str(ROOT / 'tests/run_launch.py')], cwd=ROOT, text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        launch.server = server
+        yield
+        server.stdin.close()
+
+
 def launch(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / 'launch.py'), *arguments], cwd=ROOT,
-                          capture_output=True, text=True, timeout=300, check=False)
+    server = launch.server
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, 'run')
+        print(json.dumps([arguments, dict(os.environ), str(path)]), file=server.stdin, flush=True)
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(arguments, code, path.with_suffix('.out').read_text(),
+                                           path.with_suffix('.err').read_text())
 
 
 def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
@@ -74,7 +92,8 @@ def test_a_published_weight_file_is_converted(tmp_path, monkeypatch):
 
 
 def test_help_lists_the_flags():
-    result = launch('--help')
+    result = subprocess.run([sys.executable, 'launch.py', '--help'], cwd=ROOT, capture_output=True, text=True,
+                            check=False)
     assert '--finetune_steps' in result.stdout + result.stderr
     assert 'Traceback' not in result.stderr
 

@@ -54,13 +54,17 @@ def made(shared_data, tmp_path_factory):
             mode = 'train,evaluate' if (name, stage) in EVALUATED else 'train'
             runs.append([[f'--config=configs/{name}.py:{stage}', f'--mode={mode}', *flags],
                          str(root / f'{name}.{stage}')])
-    subprocess.run([sys.executable, str(HERE / 'run_launch.py')], cwd=ROOT, check=True, text=True, timeout=900,
-                   env={**os.environ, 'XLA_FLAGS': XLA_FLAGS}, input=json.dumps(runs))
+    environment = {**os.environ, 'XLA_FLAGS': XLA_FLAGS}
+    lines = '\n'.join(json.dumps([arguments, environment, path]) for arguments, path in runs)
+    done = subprocess.run([sys.executable, str(ROOT / 'tests/run_launch.py')], cwd=ROOT, check=True, text=True,
+                          timeout=900, stdout=subprocess.PIPE, input=lines)
+    for (_, path), code in zip(runs, done.stdout.split(), strict=True):
+        pathlib.Path(f'{path}.code').write_text(code)
     return root
 
 
 def _printed(root: pathlib.Path, run: str) -> str:
-    text = (root / run).read_text()
+    text = (root / f'{run}.out').read_text() + (root / f'{run}.err').read_text()
     assert (root / f'{run}.code').read_text() == '0', text[-3000:]
     return text
 

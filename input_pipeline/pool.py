@@ -204,12 +204,15 @@ def start_worker(cores: queues.Queue | None = None) -> None:
 
 
 def _cores(workers: int, context: contexts.BaseContext) -> queues.Queue | None:
-    """A core for each worker, where there are enough: MediaPipe's threads would get into each other's way."""
+    """A core for each worker, where they take all: MediaPipe's threads would get into each other's way.
+
+    Fewer workers stay free: a second preparation on the machine would be given the same cores.
+    """
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-    if workers > len(usable):
+    if workers != len(usable):
         return None
     queue = context.Queue()
-    for core in usable[:workers]:
+    for core in usable:
         queue.put(core)
     return queue
 

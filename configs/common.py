@@ -23,6 +23,7 @@ def base(name: str) -> ConfigDict:
         'dataset': '',  # TFDS name
         'directory': '',  # where prepared data lie; '' means WORKDIR/data
         'workers': 0,  # preparation processes; 0 means one a core
+        'loader_workers': 0,  # processes that make training batches; 0 means threads of the training process
         'media': '',  # the dataset as its publisher ships it; only --mode=prepare reads it
         'landmarker': '',  # face_landmarker.task; '' looks for it
         'detector': 'mediapipe',  # or prnet: landmarks and mesh from a position map
@@ -34,7 +35,12 @@ def base(name: str) -> ConfigDict:
         'beam': '',  # options of an Apache Beam pipeline that does the work of `workers`: '--runner=FlinkRunner ..'
         'max_missing': 0.5,  # share of a clip's frames without a face, beyond which it goes to quarantine
     })
-    config.log = ConfigDict({'every_steps': 100, 'checkpoint_every_steps': 1000, 'keep': 3})
+    config.log = ConfigDict({
+        'every_steps': 100,
+        'checkpoint_every_steps': 1000,
+        'keep': 3,  # checkpoints: the last ones
+        'keep_every_steps': 0,  # and, for good, what is saved at multiples of it; 0 is off
+    })
     config.parallel = ConfigDict({'mode': 'sharded', 'fsdp': 1})
     config.study = ConfigDict({  # of --mode=study
         'variants': ('', *ABLATIONS),  # '' is the full model
@@ -69,6 +75,7 @@ def expression() -> ConfigDict:
     return ConfigDict({
         'steps': 100_000,
         'batch_size': 64,
+        'accumulate': 1,  # microbatches that a batch is computed in: less memory, more time (train/step.py)
         'optim': {'learning_rate': 2e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
         'model': {'encoder': 'log_mel', 'width': 64, 'components': 20},
         'losses': {'coefficient': 1.0, 'mouth': 1.0, 'velocity': 1.0},
@@ -93,6 +100,7 @@ def head_motion() -> ConfigDict:
     return ConfigDict({
         'steps': 100_000,
         'batch_size': 64,
+        'accumulate': 1,  # microbatches that a batch is computed in: less memory, more time (train/step.py)
         'optim': {'learning_rate': 3e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
         'model': {'width': 64, 'hidden': 16, 'rank': 16, 'seam_seconds': 1.0},
         'losses': {'position': 1.0, 'velocity': 4.0, 'amplitude': 0.3, 'speed': 0.1, 'adversarial': 0.0},
@@ -113,6 +121,7 @@ def unprojection() -> ConfigDict:
     return ConfigDict({
         'steps': 200_000,
         'batch_size': 16,
+        'accumulate': 1,  # microbatches that a batch is computed in: less memory, more time (train/step.py)
         'optim': {'learning_rate': 1e-4, 'b1': 0.9, 'b2': 0.999, 'constant_share': 0.5},
         'model': {'width': 16, 'residual': False, 'hidden': 128, 'momentum': 0.999},
         'losses': {'weighted': True},  # more at key points, eyes, nose and mouth, as in PRNet; else all alike
@@ -125,6 +134,7 @@ def generator() -> ConfigDict:
     return ConfigDict({
         'steps': 500_000,
         'batch_size': 8,
+        'accumulate': 1,  # microbatches that a batch is computed in: less memory, more time (train/step.py)
         'optim': {'learning_rate': 2e-4, 'b1': 0.5, 'b2': 0.999, 'constant_share': 0.5},
         'ema_decay': 0.999,
         'worse_match_probability': 0.5,  # in training: of a reference that Eq. 2 would not choose
@@ -156,6 +166,7 @@ def finetune() -> ConfigDict:
     """What differs from `generator` while it is adapted to one clip (--finetune_steps), in the same tree."""
     return ConfigDict({
         'batch_size': 2,
+        'accumulate': 1,
         'optim': {'learning_rate': 2e-4},
         'worse_match_probability': 0.2,
         'model': {'remat': ''},

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry.face import CENTROID
 from talkinghead_jax.nn.blocks import depth_to_space
+from talkinghead_jax.ops.batch_parallel import mapped_axis
 
 POSITION_RANGE = 1.1 * 256  # crop px: what the sigmoid's 0..1 stands for
 DEPTH_OFFSET = -POSITION_RANGE / 2  # crop px: our z is centred on the head, so the sigmoid's middle is z = 0
@@ -96,6 +97,12 @@ class TransposedConvolution(nn.Module):
         return _convolve(x, kernel[::-1, ::-1].swapaxes(2, 3), ((2, 1), (2, 1)))
 
 
+def _batch_norm(momentum: float, train: bool, name: str) -> nn.BatchNorm:
+    """Normalisation by the whole batch, also where `pmap` shows a device only its own examples."""
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-3, dtype='float32', axis_name=mapped_axis(),
+                        name=name)
+
+
 class Activation(nn.Module):
     """Normalisation and ReLU: over the batch, or over groups of 4 channels of each image where `momentum` is 0."""
 
@@ -106,7 +113,7 @@ class Activation(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalise; running statistics instead of the batch's unless `train`."""
         if self.momentum:
-            x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='norm')(x)
+            x = _batch_norm(self.momentum, train, 'norm')(x)
         else:
             x = nn.GroupNorm(None, math.gcd(4, x.shape[-1]), dtype='float32', name='norm')(x)
         return nn.relu(x).astype(self.dtype)
@@ -248,6 +255,6 @@ class UnprojectionNet(nn.Module):
             x = up(x, 3, 1, f'out{i}')
         x = TransposedConvolution(3, dtype=self.dtype, name='out2')(x)
         if self.momentum:
-            x = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, dtype='float32', name='out2_norm')(x)
+            x = _batch_norm(self.momentum, train, 'out2_norm')(x)
         offset = jnp.array([0, 0, self.depth_offset], jnp.float32)
         return POSITION_RANGE * nn.sigmoid(x.astype(jnp.float32)) + offset[None, None, None]

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from talkinghead_jax.ops.batch_parallel import mean_over_devices
+
 
 def masked_mean(values: jax.Array, mask: jax.Array | None = None, axis: int | None = None) -> jax.Array:
     """Mean of `values` where `mask` counts; 0 where nothing does.
@@ -16,6 +18,10 @@ def masked_mean(values: jax.Array, mask: jax.Array | None = None, axis: int | No
       values: any shape.
       mask: bool or weights, the leading axes of `values`; None counts everything.
       axis: the axis of `values` to average over (it must be one of the mask's), or None for all axes.
+
+    Returns:
+      The mean. Under `pmap`, for axis None, this device's share of it: the sum of its values over the mean of all
+      devices' weights, so that the mean over devices weighs examples, not devices.
     """
     if mask is None:
         return values.mean(axis)
@@ -23,6 +29,8 @@ def masked_mean(values: jax.Array, mask: jax.Array | None = None, axis: int | No
     if axis is None:
         weight = jnp.broadcast_to(weight, values.shape)
     total = weight.sum(axis)
+    if axis is None:
+        total = mean_over_devices(total)
     return (values * weight).sum(axis) / jnp.where(total > 0, total, 1.0)
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 BATCH_AXES = ('data', 'fsdp')  # the mesh's axes over which a batch is split, together
+MAPPED_AXIS = 'device'  # of pmap; a name of its own, so that the axes within `per_shard` are not taken for it
 
 
 def per_shard(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
@@ -47,6 +48,17 @@ def per_shard(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> 
                              out_specs=split, axis_names=set(axes))(*arguments)
 
     return call
+
+
+def mapped_axis() -> str | None:
+    """`MAPPED_AXIS` where a train step is traced by `pmap`, and sees only one device's examples; else None."""
+    return MAPPED_AXIS if MAPPED_AXIS in jax.sharding.get_abstract_mesh().axis_names else None
+
+
+def mean_over_devices(x: jax.Array) -> jax.Array:
+    """The mean of `pmap`'s devices' values; elsewhere `x`, which is of the whole batch already. Any shape."""
+    axis = mapped_axis()
+    return x if axis is None else jax.lax.pmean(x, axis)
 
 
 def joins_the_batch(function: Callable[..., Any], shared: int = 0) -> Callable[..., Any]:

@@ -10,6 +10,8 @@ from talkinghead_jax import specs
 from talkinghead_jax.geometry import face
 from talkinghead_jax.models.unprojection import UnprojectionNet
 from talkinghead_jax.nn.optim import make_optimizer
+from talkinghead_jax.nn.temporal import masked_mean
+from talkinghead_jax.ops.batch_parallel import mean_over_devices
 from talkinghead_jax.stages.base import Arrays, PerPlayer, Player, Stage
 
 FROZEN = ('uv_mask', 'uv_weight', 'uv_mean')
@@ -43,7 +45,8 @@ def make(config: ConfigDict, dataset_axes: Mapping[str, int]) -> Stage:
             variables(params, model_state), image, frozen['uv_mean'], train=True, mutable=['batch_stats'])
         squared = ((predicted - batch['position_map']) ** 2).sum(-1)
         error = mean_over_faces(squared, frozen['uv_weight' if own.losses.weighted else 'uv_mask'], batch['mask'])
-        distance = jnp.sqrt(mean_over_faces(squared, frozen['uv_mask'], batch['mask']))
+        # The root of the mean: the mean of the devices' roots would be another number.
+        distance = jnp.sqrt(mean_over_devices(mean_over_faces(squared, frozen['uv_mask'], batch['mask'])))
         # In units of 10 px, so that the gradient is of order one.
         return {'net': error / 100}, ({'net': new_state}, {'distance_rms_px': distance})
 
@@ -62,15 +65,17 @@ def make(config: ConfigDict, dataset_axes: Mapping[str, int]) -> Stage:
 
 
 def mean_over_faces(values: jax.Array, weight: jax.Array, mask: jax.Array) -> jax.Array:
-    """Weighted mean of a value at each UV position (PRNet, Feng et al. 2018, Eq. 1): a scalar.
+    """Weighted mean of a value at each UV position (PRNet, Feng et al. 2018, Eq. 1).
 
     Args:
       values: (B, S, S).
       weight: (S, S), 0 where not valid.
       mask: (B,) bool, False for an example that only pads.
+
+    Returns:
+      A scalar; under `pmap`, this device's share of it (`masked_mean`).
     """
-    weight = weight[None] * mask.astype(jnp.float32)[:, None, None]
-    return (values * weight).sum() / jnp.maximum(weight.sum(), 1.0)
+    return masked_mean(values, weight[None] * mask.astype(jnp.float32)[:, None, None])
 
 
 def landmark_error(predicted: jax.Array, true: jax.Array, weight: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
+from talkinghead_jax.nn.temporal import masked_mean
 from talkinghead_jax.ops import batch_parallel, flow_warp, soft_rasterizer
 
 COLLECTIVES = ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter')
@@ -151,3 +152,16 @@ def test_ops_send_nothing_in_any_platforms_form(function, example, in_axes):
     for x, y in zip(*(jax.tree.leaves(outputs) for outputs in (compiled(*placed), jax.jit(function)(*arguments))),
                     strict=True):
         np.testing.assert_allclose(x, y, atol=1e-4 * max(1, np.abs(y).max()))
+
+
+def test_masked_means_weigh_examples_under_pmap_only():
+    """Each device's share of the mean; a shard, whose axes are not pmap's, averages what it sees."""
+    values, counts = np.arange(16, dtype=np.float32).reshape(8, 2) ** 2, np.arange(16).reshape(8, 2) % 5 < 2
+    shares = jax.pmap(masked_mean, batch_parallel.MAPPED_AXIS)(values, counts)
+    np.testing.assert_allclose(np.mean(shares), values[counts].mean(), rtol=1e-6)
+    own = [row[count].mean() if count.any() else 0.0 for row, count in zip(values, counts, strict=True)]
+    assert abs(np.mean(own) - values[counts].mean()) > 1
+    shard = batch_parallel.per_shard(lambda x, count: masked_mean(x, count)[None], (0, 0))
+    compiled, placed = compile_split(shard, (values, counts), (0, 0), make_mesh())
+    assert not sent(compiled)
+    np.testing.assert_allclose(compiled(*placed), own, rtol=1e-6)

@@ -1,6 +1,9 @@
 """One step: gradients, averages, and the same numbers however it is spread over devices."""
 
+import dataclasses
 import functools
+import re
+import types
 
 import chex
 import jax
@@ -25,11 +28,20 @@ def _step(stage):
     return jax.jit(functools.partial(train_step, stage, 3))
 
 
-def _run(stage, layout, steps=4):
-    """Train a few steps under `layout` and bring the state home."""
+def _compiled(stage, layout, accumulate=1):
+    """State, frozen arrays and step."""
     state = layout.create_state(functools.partial(create, stage), jax.random.key(0))
     frozen = layout.replicate(toy_stages.FROZEN)
-    step = sharding.compile_step(functools.partial(train_step, stage, 3), layout, state, frozen, stage.batch_spec)
+    step = functools.partial(train_step, stage, 3, accumulate=accumulate)
+    return state, frozen, sharding.compile_step(step, layout, state, frozen, stage.batch_spec)
+
+
+def _run(stage, layout, steps=4):
+    """Train a few steps under `layout` and bring the state home."""
+    return _trained(*_compiled(stage, layout), layout, steps)
+
+
+def _trained(state, frozen, step, layout, steps):
     with jax.transfer_guard('disallow'):
         for number in range(steps):
             state, scalars = step.call(state, frozen, layout.put_batch(_batch(number)))
@@ -100,6 +112,49 @@ def test_one_device_eight_devices_fsdp_and_pmap_agree(make, monkeypatch):
         chex.assert_trees_all_close(_run(stage, layout), one, atol=1e-5)
 
 
+@pytest.mark.parametrize(('make', 'arguments'), [
+    (toy_stages.regression, {'devices': jax.devices()[:1]}), (toy_stages.gan, {}),
+    (toy_stages.gan, {'fsdp': 2}), (toy_stages.gan, {'mode': 'pmap'})])
+def test_microbatches_change_nothing(make, arguments, monkeypatch, quickly_compiled):
+    """State with averages and counters, draws, scalars; nor does a microbatch send what the whole batch does not."""
+    monkeypatch.setattr(sharding, 'SMALLEST_SHARDED', 16)
+    stage, layout = make(optax.sgd(0.05)), sharding.make_layout(**arguments)
+    state, frozen, step = _compiled(stage, layout, accumulate=2)
+    chex.assert_trees_all_close(_trained(state, frozen, step, layout, 2), _whole_batch(make), atol=1e-5)
+    sent = set(re.findall(r' (all-\S+|reduce-scatter|collective-\S+)\(', step.call.as_text()))
+    assert sent <= {'all-reduce'} | ({'all-gather'} if 'fsdp' in arguments else set())
+
+
+@functools.cache
+def _whole_batch(make):
+    return _run(make(optax.sgd(0.05)), sharding.make_layout(devices=jax.devices()[:1]), 2)
+
+
+def test_only_a_divisor_of_each_devices_share_can_be_accumulated():
+    layout = sharding.make_layout()
+    layout.check_batch_size('toy', 32, 2)
+    for accumulate in (0, 3, 8):
+        with pytest.raises(UserError, match=rf'config.toy.accumulate is {accumulate}, .*32, gives .* 4 exam'):
+            layout.check_batch_size('toy', 32, accumulate)
+
+
+def test_devices_are_in_the_order_of_processes_whose_rows_lie_together():
+    device = dataclasses.make_dataclass('Device', ['process_index', 'id'], frozen=True)
+    devices = [device(process, number) for number, process in enumerate([1, 0, 1, 0, 0, 0, 1, 1])]
+    mesh = sharding.make_layout(fsdp=2, devices=devices).mesh
+    assert [d.id for d in mesh.devices.flat] == [1, 3, 4, 5, 0, 2, 6, 7]
+    assert dict(mesh.shape) == {'data': 4, 'fsdp': 2}
+    assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
+
+
+def test_operations_of_one_device_are_counted():
+    count = [_compiled(toy_stages.regression(), sharding.make_layout(devices=jax.devices()[:n]))[-1].flops
+             for n in (1, 8)]
+    assert 0 < count[1] < count[0]
+    for nothing in (None, [], [{}], {'flops': -1.0}):
+        assert sharding._flops(types.SimpleNamespace(cost_analysis=lambda found=nothing: found)) == 0
+
+
 def test_large_arrays_are_split_by_fsdp_and_small_ones_copied():
     layout = sharding.make_layout('sharded', fsdp=2)
     tree = {'large': jax.ShapeDtypeStruct((3, 3, 32, 64), 'float32'), 'small': jax.ShapeDtypeStruct((64,), 'float32'),
@@ -110,10 +165,7 @@ def test_large_arrays_are_split_by_fsdp_and_small_ones_copied():
 
 
 def test_sharded_step_only_sums_over_devices():
-    stage, layout = toy_stages.regression(), sharding.make_layout('sharded')
-    state = layout.create_state(functools.partial(create, stage), jax.random.key(0))
-    step = sharding.compile_step(functools.partial(train_step, stage, 3), layout, state,
-                                 layout.replicate(toy_stages.FROZEN), stage.batch_spec)
+    *_, step = _compiled(toy_stages.regression(), sharding.make_layout('sharded'))
     program = step.call.as_text()
     assert 'all-reduce' in program
     assert not any(name in program for name in ('all-gather', 'all-to-all', 'collective-permute'))

@@ -89,15 +89,17 @@ def decode_frames(record: Record, frames: np.ndarray, size: int) -> np.ndarray:
 def _expression(record: Record, rng: np.random.Generator, data: ConfigDict, training: bool) -> Example:
     """Consecutive frames from anywhere in the clip; in evaluation, what follows the reference part."""
     length, total = _length(data, training), len(record['pose'])
-    frontal = rigid.frontalize(np.asarray(record['landmarks']), record['pose'])
-    if training and data.flip and rng.random() < 0.5:
-        frontal = face.mirror(frontal).astype(np.float32)
+    mirrored = training and data.flip and rng.random() < 0.5
     start = rng.integers(max(total - length, 0) + 1) if training else context_frames(total)
+    shown = np.arange(start, min(start + length, total))
+    frames = np.array([*shown, record['key_frame'], record['closed_mouth_frame']])
+    frontal = rigid.frontalize(record['landmarks'][frames], record['pose'][frames])
+    if mirrored:
+        frontal = face.mirror(frontal).astype(np.float32)
     factor = loudness.standard_factor(record['audio'], record['speech_level'])
     speech = _rows(record['audio'], start - specs.WINDOW_RADIUS, start + length + specs.WINDOW_RADIUS)
     speech = loudness.scaled(speech, factor)
-    target = _rows(frontal, start, start + length)
-    closed, noisy = frontal[record['closed_mouth_frame']], {}
+    target, key, closed, noisy = _pad(frontal[:-2], 0, length - len(shown)), frontal[-2], frontal[-1], {}
     if training:
         # Digital silence, as sound editors leave it, is unlike the room in which somebody pauses.
         if rng.random() < data.silence_probability:
@@ -109,7 +111,7 @@ def _expression(record: Record, rng: np.random.Generator, data: ConfigDict, trai
                                      start + length + specs.WINDOW_RADIUS)
     return {
         'audio': speech, **noisy,
-        'reference_frontal': frontal[record['key_frame']],
+        'reference_frontal': key,
         'identity': face.identity_offset(closed).astype(np.float32),
         'target_frontal': target,
         'frame_mask': start + np.arange(length) < total,

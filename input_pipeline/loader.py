@@ -6,11 +6,15 @@ global batch, so the global batch is the same array for any number of hosts. Wha
 from (seed, step, number of the example in the global batch) and nothing else.
 """
 
+import atexit
+import contextlib
+import dataclasses
 import functools
 import logging
 import os
+import weakref
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +23,11 @@ from ml_collections import ConfigDict
 
 from input_pipeline import examples
 from input_pipeline.dataset import Dataset, MemoryRecords, open_dataset
+from input_pipeline.loader_processes import ProcessBatches
 from talkinghead_jax import specs
 from talkinghead_jax.errors import UserError
 
-__all__ = ['Dataset', 'evaluation_batches', 'evaluation_speakers', 'open_dataset', 'record_batches',
+__all__ = ['Dataset', 'batch_maker', 'evaluation_batches', 'evaluation_speakers', 'open_dataset', 'record_batches',
            'training_batches']
 
 tf.config.set_visible_devices([], 'GPU')  # the accelerator belongs to JAX
@@ -31,6 +36,15 @@ Batch = dict[str, np.ndarray]
 _PREFETCH = 4  # batches
 
 _log = logging.getLogger(__name__)
+_open: weakref.WeakSet = weakref.WeakSet()  # the iterators that nobody has closed or forgotten yet
+
+
+@atexit.register
+def _close() -> None:
+    """End what is still read: at the very end of Python its threads or processes would be waited for, for ever."""
+    for iterator in list(_open):
+        with contextlib.suppress(ValueError):  # another thread is in it
+            iterator.close()
 
 
 def training_batches(dataset: Dataset, stage_name: str, config: ConfigDict, start_step: int = 0,
@@ -40,7 +54,8 @@ def training_batches(dataset: Dataset, stage_name: str, config: ConfigDict, star
     Args:
       dataset: what `open_dataset` gives.
       stage_name: whose batches.
-      config: the whole config; the global batch size is `config.<stage_name>.batch_size`.
+      config: the whole config; the global batch size is `config.<stage_name>.batch_size`. Processes make the batches
+        if `config.data.loader_workers` says how many, else threads; the batches are the same.
       start_step: number of the first batch.
       process_index: this host.
       process_count: number of hosts; each gets its share of every global batch.
@@ -49,17 +64,38 @@ def training_batches(dataset: Dataset, stage_name: str, config: ConfigDict, star
       The fields of the stage's batch in `specs`; `mask` is all True.
 
     Raises:
-      UserError: no training data for the stage, data that depart from the stage's spec, or a batch that does
-        not divide among the hosts.
+      UserError: no training data for the stage, data that depart from the stage's spec, a batch that does not
+        divide among the hosts, or the death of a process that makes batches.
     """
-    records = _records(dataset, stage_name, 'train')
-    return _training(records, stage_name, config, start_step, process_index, process_count)
+    made = _training(_records(dataset, stage_name, 'train'), stage_name, config, process_index, process_count)
+    workers = config.get('data', {}).get('loader_workers', 0)
+    if workers < 0:
+        raise UserError(f'config.data.loader_workers is {workers}; want a number of processes, or 0 for threads')
+    if not workers:
+        return _in_threads(made, _steps(made, start_step))
+    batches = ProcessBatches(workers, dataset.directory.absolute(), start_step, stage_name, config, process_index,
+                             process_count)
+    _open.add(batches)
+    return batches
+
+
+def batch_maker(dataset: Dataset, stage_name: str, config: ConfigDict, process_index: int = 0,
+                process_count: int = 1) -> Callable[[int], Batch]:
+    """The function of the step that gives what `training_batches`, of the same arguments, yields at that step."""
+    made = _training(_records(dataset, stage_name, 'train'), stage_name, config, process_index, process_count)
+
+    def make(step: int) -> Batch:
+        rows = [made.load(number) for number in made.numbers(step)]
+        return {name: np.concatenate(parts) for name, parts in zip(made.names, zip(*rows, strict=True), strict=True)}
+
+    return make
 
 
 def record_batches(records: Sequence[Mapping[str, Any]], stage_name: str, config: ConfigDict,
                    start_step: int = 0) -> Iterator[Batch]:
     """`training_batches` from records in memory: fine-tuning on a clip."""
-    return _training(MemoryRecords(records), stage_name, config, start_step, 0, 1)
+    made = _training(MemoryRecords(records), stage_name, config, 0, 1)
+    return _in_threads(made, _steps(made, start_step))
 
 
 def evaluation_batches(dataset: Dataset, stage_name: str, config: ConfigDict, split: str,
@@ -73,14 +109,15 @@ def evaluation_batches(dataset: Dataset, stage_name: str, config: ConfigDict, sp
     clips, repeats = _eligible(records, stage_name, stage), examples.targets(stage_name, stage)
     count = len(clips) * repeats
 
-    def draw(number: int) -> Batch:
+    def draw(number: int) -> tuple[int, Batch]:
         target, clip = divmod(min(number, count - 1), len(clips))  # so that a batch shows several clips
-        example = examples.sample(stage_name, records[clips[clip]], _generator(config.seed, stage_name, number),
-                                  stage, config.image_size, False, target)
-        return {**example, 'mask': np.asarray(number < count)}
+        place = int(clips[clip])
+        example = examples.sample(stage_name, records[place], _generator(config.seed, stage_name, number), stage,
+                                  config.image_size, False, target)
+        return place, {**example, 'mask': np.asarray(number < count)}
 
-    batches = -(-count // stage.batch_size)
-    return _batches(draw, records, stage_name, config, False, range(batches), process_index, process_count)
+    made = _examples(draw, records, stage_name, config, False, process_index, process_count)
+    return _in_threads(made, range(-(-count // stage.batch_size)))
 
 
 def evaluation_speakers(dataset: Dataset, stage_name: str, config: ConfigDict, split: str) -> np.ndarray:
@@ -90,27 +127,55 @@ def evaluation_speakers(dataset: Dataset, stage_name: str, config: ConfigDict, s
     return np.tile([records[clip]['speaker_id'] for clip in clips], examples.targets(stage_name, stage))
 
 
-def _training(records: Sequence, stage_name: str, config: ConfigDict, start_step: int, process_index: int,
-              process_count: int) -> Iterator[Batch]:
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+    """The examples of a stage, checked, and which of them are this host's part of a batch.
+
+    Attributes:
+      load: number of an example -> its fields, each (1, ..), in the order of `names`.
+      names: of the fields.
+      dtypes: of the fields.
+      size: of a global batch.
+      local: number of this host's examples in it.
+      first: place of the first of them in it.
+    """
+
+    load: Callable[[int], list[np.ndarray]]
+    names: list[str]
+    dtypes: list
+    size: int
+    local: int
+    first: int
+
+    def numbers(self, step: int) -> range:
+        start = step * self.size + self.first
+        return range(start, start + self.local)
+
+
+def _steps(made: _Examples, start: int) -> range:
+    return range(start, 2 ** 62 // made.size)
+
+
+def _training(records: Sequence, stage_name: str, config: ConfigDict, process_index: int,
+              process_count: int) -> _Examples:
     stage = config[stage_name]
     clips = _eligible(records, stage_name, stage)
     order = functools.lru_cache(maxsize=2)(
         lambda epoch: _generator(config.seed, 'order', epoch).permutation(len(clips)))
 
-    def draw(number: int) -> Batch:
-        epoch, place = divmod(number, len(clips))
-        record = records[clips[order(epoch)[place]]]
+    def draw(number: int) -> tuple[int, Batch]:
+        epoch, turn = divmod(number, len(clips))
+        place = int(clips[order(epoch)[turn]])
         rng = _generator(config.seed, stage_name, *divmod(number, stage.batch_size))
-        example = examples.sample(stage_name, record, rng, stage, config.image_size, True)
-        return {**example, 'mask': np.asarray(True)}
+        example = examples.sample(stage_name, records[place], rng, stage, config.image_size, True)
+        return place, {**example, 'mask': np.asarray(True)}
 
-    steps = range(start_step, 2 ** 62 // stage.batch_size)
-    return _batches(draw, records, stage_name, config, True, steps, process_index, process_count)
+    return _examples(draw, records, stage_name, config, True, process_index, process_count)
 
 
-def _batches(draw: Any, records: Sequence, stage_name: str, config: ConfigDict, training: bool, steps: range,
-             process_index: int, process_count: int) -> Iterator[Batch]:
-    """Batches `steps` of the examples draw(0), draw(1), ..: this host's part of each."""
+def _examples(draw: Any, records: Sequence, stage_name: str, config: ConfigDict, training: bool, process_index: int,
+              process_count: int) -> _Examples:
+    """The examples draw(0), draw(1), ..; draw(n) -> (number of the record, example)."""
     size = config[stage_name].batch_size
     if size % process_count:
         raise UserError(f'config.{stage_name}.batch_size is {size}; it must be a multiple of the {process_count} '
@@ -118,21 +183,35 @@ def _batches(draw: Any, records: Sequence, stage_name: str, config: ConfigDict, 
     local = size // process_count
     vertices = len(records[0]['mesh_vertices']) if stage_name == 'generator' else 0
     spec = examples.batch_spec(stage_name, config[stage_name], config.image_size, vertices, training, 1)
-    names, failures = sorted(spec), []
+    names = sorted(spec)
+
+    def load(number: int) -> list[np.ndarray]:
+        place, example = draw(number)
+        batch = {name: value[None] for name, value in example.items()}
+        if found := specs.differences(batch, spec):
+            raise UserError(f'prepared data do not fit config.{stage_name}: ' + '; '.join(found))
+        if bad := [name for name in names if not np.isfinite(batch[name]).all()]:
+            name = records[place].get('clip_id', f'number {place}')
+            raise UserError(f'prepared data of stage {stage_name}: {", ".join(bad)} of record {name} '
+                            f'{"is" if len(bad) == 1 else "are"} not finite; prepare it anew, or without it')
+        return [batch[name] for name in names]
+
+    return _Examples(load, names, [spec[name].dtype for name in names], size, local, process_index * local)
+
+
+def _in_threads(made: _Examples, steps: range) -> Iterator[Batch]:
+    """Batches `steps`, made by threads of this process."""
+    failures = []
 
     def load(number: np.ndarray) -> list[np.ndarray]:
         try:
-            batch = {name: value[None] for name, value in draw(int(number)).items()}
-            if found := specs.differences(batch, spec):
-                raise UserError(f'prepared data do not fit config.{stage_name}: ' + '; '.join(found))
-            return [batch[name] for name in names]
+            return made.load(int(number))
         except Exception as error:  # tf.data would turn it into a string
             failures.append(error)
             raise
 
     def batches() -> Iterator[Batch]:
-        pipeline = _pipeline(load, [spec[name].dtype for name in names], steps, size, local, process_index)
-        iterator = pipeline.as_numpy_iterator()
+        iterator = _pipeline(load, made, steps).as_numpy_iterator()
         while True:
             try:
                 batch = next(iterator)
@@ -140,25 +219,27 @@ def _batches(draw: Any, records: Sequence, stage_name: str, config: ConfigDict, 
                 return
             except tf.errors.OpError as error:
                 raise (failures[0] if failures else error) from None
-            yield {name: value[:, 0] for name, value in zip(names, batch, strict=True)}
+            yield {name: value[:, 0] for name, value in zip(made.names, batch, strict=True)}
 
-    return batches()
+    iterator = batches()
+    _open.add(iterator)
+    return iterator
 
 
-def _pipeline(load: Any, dtypes: list, steps: range, size: int, local: int, process_index: int) -> tf.data.Dataset:
-    numbers = tf.data.Dataset.range(steps.start * local, steps.stop * local).map(
-        lambda i: i // local * size + process_index * local + i % local)
+def _pipeline(load: Any, made: _Examples, steps: range) -> tf.data.Dataset:
+    numbers = tf.data.Dataset.range(steps.start * made.local, steps.stop * made.local).map(
+        lambda i: i // made.local * made.size + made.first + i % made.local)
     options = tf.data.Options()
     options.deterministic = True
-    options.threading.private_threadpool_size = _workers()
+    options.threading.private_threadpool_size = _threads()
     return (numbers
-            .map(lambda number: tf.numpy_function(load, [number], dtypes), num_parallel_calls=_workers())
-            .batch(local, drop_remainder=True)
+            .map(lambda number: tf.numpy_function(load, [number], made.dtypes), num_parallel_calls=_threads())
+            .batch(made.local, drop_remainder=True)
             .prefetch(_PREFETCH)
             .with_options(options))
 
 
-def _workers() -> int:
+def _threads() -> int:
     return max(2, min(16, os.cpu_count() or 1))
 
 

@@ -50,9 +50,9 @@ def make_noise(kind: str, length: int, rng: np.random.Generator, pool: int = TRA
     elif kind == 'pink':
         noise = _pink(length, rng)
     elif kind == 'babble':
-        voices = rng.choice(_POOL[0], 6, replace=False)[:, None]
-        places = np.arange(length) + rng.integers(_POOL[1], size=6)[:, None]
-        noise = _voices(pool)[voices, places % _POOL[1]].sum(axis=0, dtype=np.float64)
+        noise = np.zeros(length)
+        for voice, start in zip(rng.choice(_POOL[0], 6, replace=False), rng.integers(_POOL[1], size=6), strict=True):
+            noise += _repeated(_voices(pool)[voice], int(start), length)
     else:
         raise UserError(f'noise is {kind!r}; want one of {", ".join(KINDS)}')
     return _normalised(noise)
@@ -175,6 +175,12 @@ def _excerpt(sound: np.ndarray, length: int, rng: np.random.Generator) -> np.nda
             break
     # Nothing but pauses eight times: some noise is better than a silent division by nothing.
     return _normalised(best) if loudest > 0 else make_noise('white', length, rng)
+
+
+def _repeated(sound: np.ndarray, start: int, length: int) -> np.ndarray:
+    """`length` samples from `start` on of a sound that is repeated for ever."""
+    times = -(-(start + length) // len(sound))
+    return (sound if times == 1 else np.tile(sound, times))[start:start + length]
 
 
 def _pink(length: int, rng: np.random.Generator) -> np.ndarray:

@@ -109,6 +109,17 @@ def key_of(config: ConfigDict) -> str:
                   versions=[FORMAT, specs.SPEC_VERSION, str(made_by.VERSION)])
 
 
+def described(summary: Mapping[str, Any], data_dir: pathlib.Path) -> str:
+    """What `prepare` returned, in lines for the user."""
+    lines = [f'prepared {kind.replace("_", " ")}: '
+             + ', '.join(f'{count} {split}' for split, count in summary[kind].items())
+             for kind in ('clips', 'position_maps') if summary[kind]]
+    left_out, reasons = sum(summary['quarantined'].values()), quarantine.described(summary['quarantined'])
+    lines += [f'left out: {left_out}' + (f' ({reasons}), see {data_dir / quarantine.TABLE}' if left_out else ''),
+              f'{summary["seconds"] / 3600:.2f} hours, {summary["bytes"] / 2**20:.0f} MiB of records in {data_dir}']
+    return '\n'.join(lines)
+
+
 def prepare_inputs(paths: Sequence[str | os.PathLike], config: ConfigDict,
                    data_dir: str | os.PathLike) -> tuple[list[dict[str, Any]], list[Refusal]]:
     """Turn videos into clip records, through the cache in `data_dir/cache`.

@@ -18,10 +18,12 @@ def read(workdir: pathlib.Path) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def timed(workdir: pathlib.Path, part: str) -> Iterator[None]:
-    """Note the wall time of the block as that of `part`; of several runs the longest counts."""
+def timed(workdir: pathlib.Path | None, part: str) -> Iterator[None]:
+    """Note the wall time of the block as that of `part`; of several runs the longest counts. None notes nothing."""
     start = time.monotonic()
     yield
+    if workdir is None:
+        return
     seconds = time.monotonic() - start
     known = read(workdir)
     if seconds > known.get(part, _NOTHING_DONE):

@@ -1,4 +1,4 @@
-"""What a user asks for with `--mode=generate`: whether the flags go together, and whether it is done already."""
+"""What a user asks for with `--mode=generate`: its flags, whether they go together, whether it is done already."""
 
 import json
 import os
@@ -6,7 +6,33 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from absl import flags
+
 from talkinghead_jax.errors import UserError
+
+
+def define_flags() -> None:
+    """Tell absl the flags of `--mode=generate`."""
+    flags.DEFINE_string('source', '', 'generate: video (1 s or more) or picture of the person to animate')
+    flags.DEFINE_string('audio', '', 'generate: the speech, any audio or video file')
+    flags.DEFINE_string('driving', '', 'generate: a video whose landmarks drive the face (Fig. 9)')
+    flags.DEFINE_enum('pose', None, ['rhythmic', 'reference', 'still'],
+                      'generate: head motion: predicted (default), taken from --ref_pose, or none')
+    flags.DEFINE_string('ref_pose', '', 'generate: video whose head motion is taken over')
+    flags.DEFINE_string('output', '', 'generate: the video to write; by default WORKDIR/out.mp4')
+    flags.DEFINE_integer('finetune_steps', 0,
+                         'generate: first adapt the generator to the source clip, with its training settings', 0)
+    flags.DEFINE_integer('finetune_size', 0,
+                         'generate: side of the frames while and after adapting, px; by default that of training', 0)
+    flags.DEFINE_integer('references', None,
+                         'generate: K, how many frames the generator sees of the source; by default as in training',
+                         1)
+    flags.DEFINE_float('expression_scale', 1.0, 'generate: strength of the expression', 0.0)
+    flags.DEFINE_float('pose_scale', 1.0, 'generate: strength of the head motion', 0.0)
+    flags.DEFINE_float('blink_rate', 0.0, 'generate: random blinks a minute, such as 20', 0.0)
+    flags.DEFINE_integer('blink_seed', 0, 'generate: another number gives other blinks', 0)
+    flags.DEFINE_enum('preprocess', 'crop', ['crop', 'full'],
+                      'generate: write the face crop, or paste it back into the whole picture')
 
 
 def check(inputs: Mapping[str, str], pose: str | None = None, preprocess: str = 'crop', output: str = '',

@@ -45,13 +45,21 @@ def test_resuming_is_arithmetic(prepared, fake_data, stage):
     assert different  # not the same batch over and over
 
 
+def _joined(hosts):
+    """The global batches of what each host read, if all read as many."""
+    return [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            for parts in zip(*hosts, strict=True)]
+
+
+@pytest.mark.parametrize('count', [2, 4])
 @pytest.mark.parametrize('stage', common.STAGES)
-def test_two_hosts_read_the_halves_of_the_global_batch(prepared, fake_data, stage):
+def test_hosts_read_the_parts_of_the_global_batch(prepared, fake_data, stage, count):
+    """Also where a batch holds the end of an epoch of 5 clips: batches 2 to 5 hold three of them."""
     config = prepared[0]
-    whole = _take(loader.training_batches(fake_data, stage, config, 2), 3)
-    hosts = [_take(loader.training_batches(fake_data, stage, config, 2, host, 2), 3) for host in range(2)]
-    joined = [{name: np.concatenate([one[name], two[name]]) for name in one} for one, two in zip(*hosts, strict=True)]
-    _assert_equal(whole, joined)
+    whole = _take(loader.training_batches(fake_data, stage, config, 2), 4)
+    hosts = [_take(loader.training_batches(fake_data, stage, config, 2, host, count), 4) for host in range(count)]
+    assert all(len(batch['mask']) == 4 // count for host in hosts for batch in host)
+    _assert_equal(whole, _joined(hosts))
 
 
 def test_every_clip_is_seen_once_an_epoch_in_another_order(prepared, fake_data):
@@ -80,9 +88,8 @@ def test_evaluation_covers_the_split_and_pads_the_last_batch(prepared, fake_data
     assert len(mask) == -(-count // 4) * 4
     assert (np.diff(mask.astype(int)) <= 0).all()
     _assert_equal(batches, list(loader.evaluation_batches(fake_data, stage, config, 'test')))
-    hosts = [list(loader.evaluation_batches(fake_data, stage, config, 'test', host, 2)) for host in range(2)]
-    assert len(hosts[0]) == len(hosts[1]) == len(batches)
-    assert sum(int(batch['mask'].sum()) for host in hosts for batch in host) == count
+    _assert_equal(batches, _joined([list(loader.evaluation_batches(fake_data, stage, config, 'test', host, 2))
+                                    for host in range(2)]))  # the second host's may hold nothing but filling
 
 
 def test_evaluation_shows_several_targets_of_each_clip(prepared, fake_data):
@@ -117,6 +124,36 @@ def test_data_that_depart_from_the_config_are_named_field_by_field(prepared, fak
     with pytest.raises(UserError, match=r'config.unprojection: position_map: found \(1, 16, 16, 3\) float32, want '
                                         r'\(1, 32, 32, 3\)'):
         next(loader.training_batches(fake_data, 'unprojection', config))
+
+
+@pytest.mark.parametrize(('stage', 'field', 'told'), [
+    ('expression', 'landmarks', 'target_frontal of record clip001 is not finite'),
+    ('head_motion', 'pose', r'(context_pose|context_pose, pose|pose) of record clip001 (is|are) not finite'),
+    ('generator', 'mesh_vertices', 'mesh_vertices of record clip001 is not finite'),
+])
+def test_a_record_with_numbers_that_are_not_finite_is_named(prepared, stage, field, told):
+    config, records = prepared[0], [fake_record(seed, 60, fake_dataset.SIZE) for seed in range(2)]
+    if stage == 'expression':
+        records[1][field][30:] = np.nan  # neither key frame nor closed mouth
+        records[1].update(key_frame=np.int32(3), closed_mouth_frame=np.int32(4))
+    else:
+        records[1][field][...] = np.nan
+    with pytest.raises(UserError, match=told):
+        list(itertools.islice(loader.record_batches(records, stage, config), 20))
+
+
+def test_iterators_that_are_left_open_are_closed_at_exit(prepared):
+    """Else tf.data's threads and the end of Python would wait for each other."""
+    left, forgotten = (loader.record_batches([fake_record(0, 60, fake_dataset.SIZE)], 'head_motion', prepared[0])
+                       for _ in range(2))
+    next(left), next(forgotten)
+    assert left in loader._open
+    known = len(loader._open)
+    del forgotten
+    assert len(loader._open) == known - 1
+    loader._close()
+    with pytest.raises(StopIteration):
+        next(left)
 
 
 def test_batch_must_divide_among_hosts(prepared, fake_data):

@@ -3,12 +3,16 @@
     python launch.py --config=configs/NAME.py[:STAGE] [--workdir=runs/NAME] [--mode=MODE[,MODE...]]
 
 Modes: `prepare` (data into TFRecords; with --input, clips of one's own into clip records), `train`, `evaluate`,
-`report`, `study` (ablations), `motion` (how the heads of the dataset move), `generate`, and `convert` (a published
-network's weight file; needs no --config). A user's mistake ends in one sentence and exit code 2.
+`report`, `study` (ablations), `motion` (how the heads of the dataset move), `generate`, `export` (trained networks
+for use without this program), and `convert` (a published network's weight file; needs no --config). A user's mistake
+ends in one sentence and exit code 2; a run that SIGTERM stopped, saved, in 143: the same command goes on.
+
+On many hosts, run the same command on each, with --distributed, and with a --workdir that all of them see.
 """
 
 import os
 import sys
+import traceback
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # before anything imports TensorFlow
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # it would announce itself
@@ -26,6 +30,7 @@ from ml_collections import ConfigDict, config_flags
 
 from talkinghead_jax import files, timings
 from talkinghead_jax.errors import UserError
+from talkinghead_jax.synthesis import request
 
 # JAX, TensorFlow and MediaPipe are imported inside the functions, so that a wrong flag is answered at once.
 
@@ -33,7 +38,7 @@ _CONFIG = config_flags.DEFINE_config_file('config', None, 'configs/NAME.py[:STAG
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where everything is written; by default runs/NAME')
 _MODE = flags.DEFINE_list('mode', ['train'],
                           'what to do, in this order; of prepare, train, evaluate, report, study, motion, generate, '
-                          'convert')
+                          'export, convert')
 _INPUT = flags.DEFINE_multi_string('input', [], 'prepare: a video of one face that speaks; may be repeated; '
                                    'convert: the published weight file')
 _NETWORK = flags.DEFINE_string('network', '', 'convert: the published network, as in --network=vgg19')
@@ -41,27 +46,15 @@ _LANDMARKER = flags.DEFINE_string('landmarker', '', "MediaPipe's face_landmarker
 _MAX_QUARANTINE = flags.DEFINE_float('max_quarantine', None, 'prepare: share of the clips that may be unusable; '
                                      'beyond it, preparation ends with an error', 0, 1)
 _PREVIEW = flags.DEFINE_integer('preview', 0, 'prepare: then draw so many clips and what was left out, as a page', 0)
+_DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'this is one of many processes, and the cluster (Cloud TPU, '
+                                 'SLURM, Open MPI) tells which')
+_COORDINATOR = flags.DEFINE_string('coordinator_address', '', 'HOST:PORT of process 0, where no cluster tells it')
+_PROCESSES = flags.DEFINE_integer('num_processes', None, 'how many processes there are, for --coordinator_address', 1)
+_PROCESS = flags.DEFINE_integer('process_id', None, 'which of them this is, from 0', 0)
 _SPEAKERS = flags.DEFINE_list('speakers', [], 'motion: whom to draw; by default those with the most clips')
 
-flags.DEFINE_string('source', '', 'generate: video (1 s or more) or picture of the person to animate')
-flags.DEFINE_string('audio', '', 'generate: the speech, any audio or video file')
-flags.DEFINE_string('driving', '', 'generate: a video whose landmarks drive the face (Fig. 9)')
-flags.DEFINE_enum('pose', None, ['rhythmic', 'reference', 'still'],
-                  'generate: head motion: predicted (default), taken from --ref_pose, or none')
-flags.DEFINE_string('ref_pose', '', 'generate: video whose head motion is taken over')
-flags.DEFINE_string('output', '', 'generate: the video to write; by default WORKDIR/out.mp4')
-flags.DEFINE_integer('finetune_steps', 0,
-                     'generate: first adapt the generator to the source clip, with its training settings', 0)
-flags.DEFINE_integer('finetune_size', 0, 'generate: side of the frames while and after adapting, px; by default that '
-                     'of training', 0)
-flags.DEFINE_integer('references', None, 'generate: K, how many frames of the source the generator sees; by default '
-                     'as in training', 1)
-flags.DEFINE_float('expression_scale', 1.0, 'generate: strength of the expression', 0.0)
-flags.DEFINE_float('pose_scale', 1.0, 'generate: strength of the head motion', 0.0)
-flags.DEFINE_float('blink_rate', 0.0, 'generate: random blinks a minute, such as 20', 0.0)
-flags.DEFINE_integer('blink_seed', 0, 'generate: another number gives other blinks', 0)
-flags.DEFINE_enum('preprocess', 'crop', ['crop', 'full'],
-                  'generate: write the face crop, or paste it back into the whole picture')
+request.define_flags()
+flags.adopt_module_key_flags(request)  # so that --help shows them
 
 
 def main(argv: list[str]) -> int:
@@ -69,17 +62,23 @@ def main(argv: list[str]) -> int:
     try:
         config, workdir = _parse(argv)
         _set_up(workdir)
-        from talkinghead_jax.train.preemption import PreemptedError
-        try:
-            for mode in _MODE.value:
-                MODES[mode](config, workdir)
-        except PreemptedError as error:
-            print(f'launch.py: {error}', file=sys.stderr)
-            return error.exit_code
     except UserError as error:
         print(f'launch.py: {error}', file=sys.stderr)
         return 2
-    return 0
+    from talkinghead_jax.train import hosts
+    from talkinghead_jax.train.preemption import PreemptedError
+    try:
+        for mode in _MODE.value:
+            if mode == 'train' or hosts.is_main():  # training alone is spread over processes
+                MODES[mode](config, workdir)
+            hosts.wait_for_all(mode)
+        return 0
+    except (UserError, PreemptedError) as error:
+        print(f'launch.py: {error}', file=sys.stderr)
+        return hosts.leave(2) if isinstance(error, UserError) else error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return hosts.leave(1)
 
 
 def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
@@ -133,12 +132,14 @@ def _set_up(workdir: pathlib.Path) -> None:
     import jax
     jax.config.update('jax_compilation_cache_dir', str(files.cache_folder() / 'xla'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value is not None or _PROCESS.value is not None:
+        from talkinghead_jax.train import hosts
+        hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
 
 
 def prepare(config: ConfigDict, workdir: pathlib.Path) -> None:
     """The config's dataset into TFRecords; with --input, clips of one's own into clip records."""
     from input_pipeline import prepare as preparation
-    from input_pipeline import quarantine
     folder = _data_directory(config, workdir)
     if _INPUT.value:
         records, refused = preparation.prepare_inputs(_INPUT.value, config, folder)
@@ -150,13 +151,7 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> None:
         return
     with timings.timed(workdir, 'prepare'):
         summary = preparation.prepare(config, folder)
-    for kind in ('clips', 'position_maps'):
-        if summary[kind]:
-            print(f'prepared {kind.replace("_", " ")}: '
-                  + ', '.join(f'{count} {split}' for split, count in summary[kind].items()))
-    left_out, reasons = sum(summary['quarantined'].values()), quarantine.described(summary['quarantined'])
-    print(f'left out: {left_out}' + (f' ({reasons}), see {folder / quarantine.TABLE}' if left_out else ''))
-    print(f'{summary["seconds"] / 3600:.2f} hours, {summary["bytes"] / 2**20:.0f} MiB of records in {folder}')
+    print(preparation.described(summary, folder))
     if _PREVIEW.value:
         _preview(config, workdir, folder)
 
@@ -175,9 +170,11 @@ def _preview(config: ConfigDict, workdir: pathlib.Path, folder: pathlib.Path) ->
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Every stage of `config.stages` from its last checkpoint to its last step."""
+    import jax
+
     from input_pipeline import loader
     from talkinghead_jax.stages import published, registry
-    from talkinghead_jax.train import checkpoint, loop, warm_start
+    from talkinghead_jax.train import checkpoint, hosts, loop, warm_start
     dataset = _open_dataset(config, workdir)
     stages = [registry.make_stage(name, config, dataset.axes) for name in config.stages]
     networks = [published.load(stage) for stage in stages]  # what is missing is told before hours of training
@@ -185,10 +182,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     starts = [warm_start.weights(config.start, stage, dataset.metadata) if new else None
               for stage, new in zip(stages, fresh, strict=True)]
     for stage, frozen, start in zip(stages, networks, starts, strict=True):
-        with timings.timed(workdir, f'train {stage.name}'):
-            loop.train(stage, config, {**dataset.metadata, **frozen},
-                       functools.partial(loader.training_batches, dataset, stage.name, config), workdir,
-                       initial=start)
+        batches = functools.partial(loader.training_batches, dataset, stage.name, config,
+                                    process_index=jax.process_index(), process_count=jax.process_count())
+        with timings.timed(workdir if hosts.is_main() else None, f'train {stage.name}'):
+            loop.train(stage, config, {**dataset.metadata, **frozen}, batches, workdir, initial=start)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -268,7 +265,7 @@ def motion(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """A video of the source saying the speech; without --source, of a held-out speaker of the config's dataset."""
-    from talkinghead_jax.synthesis import controls, provenance, request
+    from talkinghead_jax.synthesis import controls, provenance
     from talkinghead_jax.synthesis.network import restore
     values = flags.FLAGS
     inputs = {name: values[name].value for name in ('source', 'audio', 'driving', 'ref_pose') if values[name].value}
@@ -380,7 +377,7 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
 
     from input_pipeline import media
     from talkinghead_jax import specs
-    from talkinghead_jax.synthesis import paste_back, provenance, request, side_by_side, talking_head
+    from talkinghead_jax.synthesis import paste_back, provenance, side_by_side, talking_head
     source = material['source']
     decode = _decoder(theta.axis('target', 1))
     drawn = talking_head.generate_frames(theta, source, frontal, pose, decode, flags.FLAGS.references)
@@ -399,6 +396,15 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
     media.write_video(request.concat_path(output), side_by_side.comparison(reference, frames, material['truth']),
                       sound, metadata=tags)
     provenance.write_sidecar(output, about)
+
+
+def export(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Every trained stage for use without this program: weights for Orbax, networks as StableHLO."""
+    from talkinghead_jax import export as exporting
+    from talkinghead_jax.train import checkpoint
+    # Where nothing is trained, the first stage says so.
+    for name in [name for name in config.stages if checkpoint.exists(workdir, name)] or config.stages:
+        print(exporting.export(workdir, name, workdir / 'export' / name))
 
 
 def convert(config: ConfigDict | None, workdir: pathlib.Path) -> None:
@@ -436,7 +442,7 @@ def _data_directory(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
 
 
 MODES = {'prepare': prepare, 'train': train, 'evaluate': evaluate, 'report': report, 'study': study,
-         'motion': motion, 'generate': generate, 'convert': convert}
+         'motion': motion, 'generate': generate, 'export': export, 'convert': convert}
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

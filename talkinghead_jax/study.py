@@ -27,7 +27,7 @@ from talkinghead_jax.evaluation import NEEDS_DETECTOR, Evaluation
 from talkinghead_jax.models.generator import ABLATIONS
 from talkinghead_jax.pixels import to_uint8
 from talkinghead_jax.stages import published, registry
-from talkinghead_jax.train import checkpoint, loop
+from talkinghead_jax.train import checkpoint, hosts, loop
 
 STAGE, FULL, SETTINGS = 'generator', 'full', 'settings.json'
 PICTURES = 6  # rows of the picture grid, at most
@@ -108,9 +108,10 @@ def run_all(config: ConfigDict, root: str | os.PathLike, data: Data,
 
     Raises:
       UserError: as `runs`; a run's folder holds results of other settings, or cannot be written or locked; a
-        published network is missing.
+        published network is missing; this is one of several processes that train together.
       PreemptedError: after SIGTERM, when the state is saved.
     """
+    hosts.check_alone('--mode=study')
     shown, asked = _Shown(data), runs(config)
     configs = {run: _own_config(config, run) for run in asked}
     networks = published.load(registry.make_stage(STAGE, configs[asked[0]], data.axes))  # the same for every run

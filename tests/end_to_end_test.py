@@ -52,9 +52,9 @@ def assert_playable(path: pathlib.Path, frames: int, *, sound: bool = True) -> N
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> pathlib.Path:
-    """A workdir in which all four modes have run."""
+    """A workdir in which everything was made."""
     workdir = tmp_path_factory.mktemp('run')
-    launch(workdir, '--mode=prepare,train,evaluate,generate')
+    launch(workdir, '--mode=prepare,train,evaluate,generate,export')
     return workdir
 
 
@@ -71,7 +71,9 @@ def test_all_modes_leave_what_they_promise(trained):
     page = re.sub(r'data:[a-z/0-9]+;base64,[A-Za-z0-9+/=]*', '', (trained / 'report.html').read_text())
     assert 'http' not in page  # nothing is loaded from elsewhere
     assert page.count('<img') >= 4
-    assert {path.name for path in (trained / 'checkpoints').iterdir()} >= set(STAGES)
+    for folder in ('checkpoints', 'export'):
+        assert {path.name for path in (trained / folder).iterdir()} >= set(STAGES)
+    assert (trained / 'export/generator/predict.exported').stat().st_size > 10_000
 
 
 def test_a_second_run_is_quick_and_changes_nothing(trained):

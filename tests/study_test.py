@@ -22,7 +22,7 @@ from talkinghead_jax.nn import randomness
 from talkinghead_jax.report import ablations, page
 from talkinghead_jax.stages.base import Player, Stage
 from talkinghead_jax.study import Data, Run
-from talkinghead_jax.train import checkpoint, loop
+from talkinghead_jax.train import checkpoint, failures
 from third_party import assets
 
 BATCH, SIZE = 8, 16
@@ -217,7 +217,7 @@ def test_one_run_that_diverges_does_not_stop_the_others(tmp_path):
         assert [line[:27] for line in lines] == [
             'study: no_warp, seed 0', 'study: no_warp, seed 0: sta',
             *([] if finished_before else ['study: full, seed 0'])]
-        assert isinstance(found[Run('no_warp', 0)], loop.NotFiniteError)
+        assert isinstance(found[Run('no_warp', 0)], failures.NotFiniteError)
         with pytest.raises(UserError, match=rf'^1 of 2 runs of the study failed \(no_warp, seed 0: stage generator: '
                                             rf'loss/gen is nan .*\); {tmp_path}/study.md shows the others$'):
             ablations.write(tmp_path, found, SPEAKERS)

@@ -18,7 +18,7 @@ from talkinghead_jax import files
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.stages import published, registry
 from talkinghead_jax.synthesis import contact_sheet, holdout
-from talkinghead_jax.train import checkpoint, loop, sharding
+from talkinghead_jax.train import checkpoint, hosts, loop, sharding
 
 PAIRS = 16  # of the contact sheet
 
@@ -33,8 +33,10 @@ def configure(trained: ConfigDict, settings: Mapping[str, Any], steps: int, size
       size: side of the frames, px, where it is not that of training; the networks are convolutional.
 
     Raises:
-      UserError: the networks cannot work at this size; a published network is missing.
+      UserError: the networks cannot work at this size; a published network is missing; this is one of several
+        processes that train together.
     """
+    hosts.check_alone('--finetune_steps')
     config = ConfigDict(trained.to_dict())
     config.generator.update(settings)
     config.generator.steps = steps

@@ -1,8 +1,11 @@
 """Checkpoints: the state, the dataset's metadata and a record of what they belong to, in one Orbax step.
 
 WORKDIR/checkpoints/STAGE/STEP/{state,dataset,meta}; `dataset` is {'arrays': {name: array}}, for Orbax refuses to
-save an empty dict and a stage may need none. Written asynchronously; a step becomes visible only when all
-of it is on disk. The data position is not stored: it is a function of the step.
+save an empty dict and a stage may need none. Written asynchronously, by all processes together; a step becomes
+visible only when all of it is on disk. The data position is not stored: it is a function of the step.
+
+A step that cannot be read is passed over (`fallback`). That is told by files that are missing, cut short or do not
+parse; the arrays' own bytes carry no checksum, so a bit that flips in them stays unseen.
 """
 
 import dataclasses
@@ -22,6 +25,7 @@ from ml_collections import ConfigDict
 
 from talkinghead_jax import specs
 from talkinghead_jax.errors import UserError
+from talkinghead_jax.train import fallback
 from talkinghead_jax.train.state import TrainState
 
 PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -44,17 +48,29 @@ class Checkpoints:
         self._directory = directory(workdir, stage_name)
         self._config = json.loads(config.to_json())
         self._dataset = {name: np.asarray(frozen[name]) for name in specs.METADATA if name in frozen}
-        self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
-            max_to_keep=config.log.keep, cleanup_tmp_directories=True))
+        policies = ocp.checkpoint_managers.preservation_policy
+        always = config.log.get('keep_every_steps', 0)
+        self._keep = policies.AnyPreservationPolicy(
+            [policies.LatestN(config.log.keep), *([policies.EveryNSteps(always)] if always else [])])
+
+    @functools.cached_property
+    def _manager(self) -> '_Manager':
+        """Opened by the first `save`, when `restore` has put away what cannot be read: it keeps a list of steps."""
+        return _Manager(self._directory, options=ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep, cleanup_tmp_directories=True, lightweight_initialize=True,
+            single_host_load_and_broadcast=True))
 
     def save(self, step: int, state: TrainState) -> None:
-        """Start saving `state`, whose buffers may be donated as soon as this returns; twice the same step is once."""
-        if step == self._manager.latest_step():
-            return
+        """Start saving `state`, whose buffers may be donated as soon as this returns; twice the same step is once.
+
+        Every process calls it.
+        """
         meta = {'stage': self._stage_name, 'step': step, 'spec_version': specs.SPEC_VERSION, 'config': self._config,
                 'dataset': {name: [list(x.shape), str(x.dtype)] for name, x in self._dataset.items()},
                 'versions': {name: importlib.metadata.version(name) for name in PACKAGES}}
         with jax.transfer_guard('allow'):  # Orbax copies to the host implicitly
+            if step == self._manager.latest_step():
+                return
             saved = self._manager.save(step, args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state), dataset=ocp.args.StandardSave({'arrays': self._dataset}),
                 meta=ocp.args.JsonSave(meta)))
@@ -63,24 +79,25 @@ class Checkpoints:
                                f'its latest is {self._manager.latest_step()}')
 
     def restore(self, abstract_state: TrainState) -> TrainState | None:
-        """The latest state, placed as the shardings of `abstract_state` say; None where nothing was saved yet.
+        """The latest state that can be read, placed as the shardings of `abstract_state` say.
+
+        Every process calls it, and all get the same step. None where nothing was saved yet.
 
         Raises:
-          UserError: it was trained under another config, dataset or data contract; names what differs.
+          UserError: it was trained under another config, dataset or data contract, which the sentence names; no
+            step can be read; or the file system refuses to read one.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))['meta']
-        self._check(meta)
-        restored = self._manager.restore(step, args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract_state),
-            dataset=ocp.args.StandardRestore({'arrays': jax.tree.map(np.empty_like, self._dataset)})))
+        return fallback.newest(self._directory, functools.partial(self._read, abstract_state), training=True)
+
+    def _read(self, abstract_state: TrainState, folder: pathlib.Path) -> TrainState:
+        self._check(_read_meta(folder))
+        dataset = fallback.read(folder, 'dataset', ocp.args.StandardRestore(
+            {'arrays': jax.tree.map(np.empty_like, self._dataset)}))['arrays']
         for name, array in self._dataset.items():
-            if not np.array_equal(array, restored['dataset']['arrays'][name]):
+            if not np.array_equal(array, dataset[name]):
                 raise UserError(f'{self._directory} was trained with another dataset: its {name} differs from that '
                                 'of config.data.directory; restore that dataset, or choose another --workdir')
-        return restored['state']
+        return fallback.read(folder, 'state', ocp.args.StandardRestore(abstract_state))
 
     def _check(self, meta: Mapping[str, Any]) -> None:
         """Raise UserError unless a run of the present config may go on from `meta`."""
@@ -98,7 +115,26 @@ class Checkpoints:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._manager.close()
+        if '_manager' in vars(self):
+            self._manager.close()
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, but for one question that is the loop's: see `preemption`.
+
+    Orbax would ask JAX whether all processes have reached the step to stop after, from its threads and with the
+    number of a step long past, and the answer would come out wrong.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
+def _read_meta(folder: pathlib.Path) -> dict[str, Any]:
+    meta = fallback.read(folder, 'meta', ocp.args.JsonRestore())
+    if missing := {'spec_version', 'config', 'dataset'}.difference(meta):
+        raise fallback.BrokenError(f'meta lacks {", ".join(sorted(missing))}')
+    return meta
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,42 +166,36 @@ class Inference:
 
 def exists(workdir: str | os.PathLike, stage_name: str) -> bool:
     """Whether a checkpoint of a stage is there, so that training goes on from it."""
-    folder = directory(workdir, stage_name)
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    return bool(fallback.steps(directory(workdir, stage_name)))
 
 
 def load_for_inference(workdir: str | os.PathLike, stage_name: str) -> Inference:
-    """Load the latest checkpoint of a stage onto one device, without its optimizer.
+    """Load the latest checkpoint of a stage that can be read onto one device, without its optimizer.
+
+    Each process may call it by itself; nothing is moved.
 
     Raises:
-      UserError: there is no checkpoint.
+      UserError: there is no checkpoint, none can be read, or the file system refuses to read one.
     """
     folder = directory(workdir, stage_name)
-    handlers = {'state': ocp.PyTreeCheckpointHandler(), 'dataset': ocp.PyTreeCheckpointHandler(),
-                'meta': ocp.JsonCheckpointHandler()}
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    step = None
-    if folder.is_dir():
-        with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
-            step = manager.latest_step()
-            if step is not None:
-                return _load(manager, step)
-    raise UserError(f'{folder} holds no checkpoint of stage {stage_name}: train it first, with --mode=train')
+    found = fallback.newest(folder, _load, training=False)
+    if found is None:
+        raise UserError(f'{folder} holds no checkpoint of stage {stage_name}: train it first, with --mode=train')
+    return found
 
 
-def _load(manager: ocp.CheckpointManager, step: int) -> Inference:
-    stored = manager.item_metadata(step)
-    tree = stored['state'].tree
+def _load(folder: pathlib.Path) -> Inference:
+    meta = _read_meta(folder)
+    tree = fallback.shapes(folder, 'state')
     params = {name: player for name, player in tree['params'].items() if name not in tree['ema']}
     wanted = {'params': params, 'ema': tree['ema'], 'model_state': tree['model_state']}
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted)
-    dataset = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), stored['dataset'].tree)
-    restored = manager.restore(step, args=ocp.args.Composite(
-        state=_partial(state), dataset=_partial(dataset), meta=ocp.args.JsonRestore()))
-    state = restored['state']
+    dataset = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), fallback.shapes(folder, 'dataset'))
+    state = fallback.read(folder, 'state', _partial(state))
+    dataset = fallback.read(folder, 'dataset', _partial(dataset))
     return Inference(params={**state['params'], **state['ema']}, model_state=state['model_state'],
-                     dataset=restored['dataset']['arrays'], config=ConfigDict(restored['meta']['config']), step=step)
+                     dataset=dataset['arrays'], config=ConfigDict(meta['config']), step=int(folder.name))
 
 
 def _partial(abstract: Any) -> ocp.args.PyTreeRestore:
@@ -176,8 +206,9 @@ def _partial(abstract: Any) -> ocp.args.PyTreeRestore:
 
 def relevant(config: Mapping[str, Any], stage_name: str) -> dict[str, Any]:
     """The part of a config that a resumed run may not change: what decides the result, but not how long it runs."""
-    stage = {key: value for key, value in config[stage_name].items() if key != 'steps'}
-    if 'model' in stage:  # gradient checkpointing trades time for memory and nothing else
+    # Microbatches and gradient checkpointing trade time for memory.
+    stage = {key: value for key, value in config[stage_name].items() if key not in ('steps', 'accumulate')}
+    if 'model' in stage:
         stage['model'] = {key: value for key, value in stage['model'].items() if key != 'remat'}
     shared = {key: config.get(key) for key in SHARED_KEYS}
     return {**shared, 'start': config.get('start') or '', stage_name: stage}

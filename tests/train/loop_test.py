@@ -1,15 +1,17 @@
 """The loop: it learns, compiles once, resumes, stops on NaN, and keeps its records in order."""
 
 import dataclasses
+import signal
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_stages
 
 from talkinghead_jax.errors import UserError
-from talkinghead_jax.train import checkpoint, history, loop, prefetch, sharding
+from talkinghead_jax.train import checkpoint, failures, history, loop, preemption, sharding
 
 
 def _train(workdir, stage=None, config=None, frozen=toy_stages.FROZEN, devices=1, **kwargs):
@@ -28,10 +30,12 @@ def test_loss_falls_and_history_tells_it(tmp_path):
     assert int(state.step) == 60
     assert rows[0]['step'] == 0
     assert rows[0]['timing/compile_seconds'] > 0
+    assert rows[0]['timing/flops_per_step'] > 2 * toy_stages.BATCH * toy_stages.FEATURES  # of the forward pass alone
     assert [row['step'] for row in rows[1:]] == list(range(5, 61, 5))
     assert rows[-1]['loss/net'] < 0.2 * rows[1]['loss/net']
     assert {'l2', 'gradient_norm/net', 'timing/seconds_per_step', 'timing/data_wait_share'} <= set(rows[-1])
     assert 0 <= rows[-1]['timing/data_wait_share'] <= 1
+    assert rows[-1]['timing/examples_per_second'] * rows[-1]['timing/seconds_per_step'] == pytest.approx(16)
     assert list((tmp_path / 'logs' / 'toy').glob('events.out.tfevents.*'))
 
 
@@ -72,6 +76,40 @@ def test_nan_stops_the_run_after_writing_and_keeps_the_last_good_checkpoint(tmp_
     assert checkpoint.load_for_inference(tmp_path, 'toy').step == 10
 
 
+def _with_gradient_of_nan(at):
+    """The regression, whose loss stays finite while the gradient of step at + 1 does not."""
+    stage = toy_stages.regression()
+
+    def losses(params, model_state, *rest):
+        values, aux = stage.losses(params, model_state, *rest)
+        spoilt = jnp.where(model_state['net']['count'] == at, 0.0, 1.0) + 0.0 * jnp.sum(params['net']['bias'])
+        return {'net': values['net'] + jnp.sqrt(spoilt)}, aux  # at 0 the root is infinitely steep, and times 0 nan
+    return dataclasses.replace(stage, losses=losses)
+
+
+def test_a_run_that_is_asked_to_stop_does_not_save_nan(tmp_path, monkeypatch):
+    monkeypatch.setattr(preemption.Watch, 'requested_at', lambda watch, step: step == 18)
+    with pytest.raises(failures.NotFiniteError, match=r'gradient_norm/net is nan at step 18, within steps 16 to 18'):
+        _train(tmp_path, _with_gradient_of_nan(17))
+    assert history.read(tmp_path, 'toy')[-1]['step'] == 18
+    assert np.isfinite(history.read(tmp_path, 'toy')[-1]['l2'])
+    assert checkpoint.load_for_inference(tmp_path, 'toy').step == 10
+
+
+def test_a_signal_during_the_last_save_is_heard(tmp_path, monkeypatch):
+    save = checkpoint.Checkpoints.save
+
+    def interrupted(self, step, state):
+        save(self, step, state)
+        if step == 20:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # schedulers repeat themselves
+    monkeypatch.setattr(checkpoint.Checkpoints, 'save', interrupted)
+    with pytest.raises(preemption.PreemptedError, match='has saved step 20'):
+        _train(tmp_path)
+    assert checkpoint.load_for_inference(tmp_path, 'toy').step == 20
+
+
 def test_data_errors_reach_the_user(tmp_path):
     def broken(first_step):
         yield next(toy_stages.batches(first_step))
@@ -96,10 +134,3 @@ def test_history_drops_what_lies_beyond_the_restored_step_and_broken_lines(tmp_p
     history.rewind(file, 10)
     assert history.read(tmp_path, 'toy') == [{'step': 5, 'loss/net': 5.0}, {'step': 10, 'loss/net': 10.0}]
     assert history.read(tmp_path, 'never_trained') == []
-
-
-def test_prefetcher_keeps_the_order_and_says_when_data_end():
-    with prefetch.Prefetcher(lambda: iter(range(5)), lambda x: 10 * x) as batches:
-        assert [batches.next(None) for _ in range(5)] == [0, 10, 20, 30, 40]
-        with pytest.raises(RuntimeError, match='came to an end'):
-            batches.next(None)

@@ -76,11 +76,9 @@ def test_all_modes_leave_what_they_promise(trained):
     assert (trained / 'export/generator/predict.exported').stat().st_size > 10_000
 
 
-def test_a_second_run_is_quick_and_changes_nothing(trained):
+def test_a_second_run_changes_nothing(trained):
     before = {path: path.stat().st_mtime_ns for path in (trained / 'checkpoints').rglob('*') if path.is_file()}
-    start = time.monotonic()
     launch(trained, '--mode=prepare,train,evaluate,generate')
-    assert time.monotonic() - start < 60
     assert before == {path: path.stat().st_mtime_ns
                       for path in (trained / 'checkpoints').rglob('*') if path.is_file()}
 

@@ -173,7 +173,7 @@ def test_eight_devices_compute_what_one_does_however_they_share_the_work(name):
 
 def test_microbatches_move_no_examples():
     """Four devices with two examples each, one a microbatch."""
-    program, weights, *_ = run('unprojection', sharding.make_layout(devices=jax.devices()[:4]), accumulate=2)
+    program, weights, *_ = run('expression', sharding.make_layout(devices=jax.devices()[:4]), accumulate=2)
     assert set(kinds(program)) == {'all-reduce'}
-    assert kinds(program)['all-reduce'] <= SUMS['unprojection']['sharded']
+    assert kinds(program)['all-reduce'] <= SUMS['expression']['sharded']
     assert {size for _, size in messages(program)} <= weights | {1}

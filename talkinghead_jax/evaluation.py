@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from talkinghead_jax import files, specs
 from talkinghead_jax.errors import UserError
@@ -186,9 +187,7 @@ def _detector_notes(sums: _Collector, detector: specs.Detector | None) -> dict[s
 
 def save(directory: str | os.PathLike, evaluation: Evaluation) -> None:
     """Write {directory}/{stage}.json and {stage}.npz, each atomically; `load` reads them back."""
-    arrays = {f'per_example/{method}/{name}': values
-              for method, of in evaluation.per_example.items() for name, values in of.items()}
-    arrays.update(_flatten('examples', evaluation.examples))
+    arrays = flatten_dict({'per_example': evaluation.per_example, 'examples': evaluation.examples}, sep='/')
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     folder = pathlib.Path(directory)
@@ -207,25 +206,6 @@ def load(directory: str | os.PathLike, stage: str) -> Evaluation | None:
         return None
     means = {method: {name: float('nan') if value is None else value for name, value in of.items()}
              for method, of in summary['methods'].items()}
-    tree = _unflatten(arrays)
+    tree = unflatten_dict(arrays, sep='/')
     return Evaluation(stage, summary['n'], means, tree.get('per_example', {}), summary['notes'],
                       tree.get('examples', {}), summary['step'], summary.get('digest', ''))
-
-
-def _flatten(prefix: str, tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    flat = {}
-    for name, value in tree.items():
-        key = f'{prefix}/{name}'
-        flat.update(_flatten(key, value) if isinstance(value, Mapping) else {key: np.asarray(value)})
-    return flat
-
-
-def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, value in arrays.items():
-        *path, leaf = key.split('/')
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-        node[leaf] = value
-    return tree

@@ -105,6 +105,6 @@ class WaitingWarning:
         if share > TOO_LONG and self._windows > 1 and not self._told:
             self._told = True
             _log.warning(
-                'stage %s waits for data for %.0f%% of its time: this host prepares too few examples a second; it '
+                'stage %s waits for data for %.0f%% of its time: a host prepares too few examples a second; it '
                 'needs more processes (config.data.loader_workers), faster cores, a faster disk, or a lighter '
                 'config.%s.data', self._stage_name, 100 * share, self._stage_name)

@@ -6,11 +6,29 @@ import importlib
 import os
 import pathlib
 import types
+from collections.abc import Mapping
+from typing import Any
 
 from third_party import assets
 
-# Each is a package with `convert.py`: PUBLISHED, read(path) -> tensors and convert(tensors) -> nested dict of arrays.
-NETWORKS = ('vgg19', 'prnet')
+# Network -> its package, which has `convert.py`: PUBLISHED, read(path) -> tensors and convert(tensors) -> nested dict
+# of arrays. In a package that serves several networks PUBLISHED is a mapping from the network, and both functions
+# take it as their second argument.
+NETWORKS: Mapping[str, str] = types.MappingProxyType({
+    'vgg19': 'vgg19',
+    'prnet': 'prnet',
+    'inception_v3_fid': 'inception_v3',
+    'iresnet50': 'iresnet',
+    'iresnet100': 'iresnet',
+    'mobilefacenet': 'mobilefacenet',
+    'alexnet': 'lpips',
+    'vgg16': 'lpips',
+    'squeezenet1_1': 'lpips',
+    'lpips_alex': 'lpips',
+    'lpips_vgg': 'lpips',
+    'lpips_squeeze': 'lpips',
+    'syncnet': 'syncnet',
+})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +37,7 @@ class Published:
 
     Attributes:
       file: the published name.
-      sha256: of that file, or the digits of it that are published.
+      sha256: of that file, or the digits of it that are published; '' where nothing is known of it.
       origin: where a person finds it.
       witness: whose copy `sha256` was seen of, where the publisher gives no checksum: another one is then reported,
         not refused.
@@ -45,7 +63,8 @@ def published(network: str) -> Published:
     Raises:
       ValueError: no network has that name.
     """
-    return _package(network).PUBLISHED
+    of = _package(network).PUBLISHED
+    return of[network] if isinstance(of, Mapping) else of
 
 
 def convert(network: str, path: str | os.PathLike) -> Converted:
@@ -61,15 +80,14 @@ def convert(network: str, path: str | os.PathLike) -> Converted:
         weight file; or its tensors are not those of the network.
       OSError: the result cannot be written.
     """
-    package = _package(network)
-    path, of = pathlib.Path(path), package.PUBLISHED
+    path, of = pathlib.Path(path), published(network)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such file; want {of.file} from {of.origin}')
     with open(path, 'rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
     verdict = _verdict(path, digest, of)
     try:
-        params = package.convert(package.read(path))
+        params = _params(network, path)
     except KeyError as error:
         raise ValueError(f'{path} holds no tensor {error}; want the tensors of {of.file}') from error
     return Converted(assets.save(network, params, digest), verdict)
@@ -85,10 +103,18 @@ def instructions(network: str) -> str:
 def _package(network: str) -> types.ModuleType:
     if network not in NETWORKS:
         raise ValueError(f'--network={network}: unknown; want one of {", ".join(NETWORKS)}')
-    return importlib.import_module(f'third_party.{network}.convert')
+    return importlib.import_module(f'third_party.{NETWORKS[network]}.convert')
+
+
+def _params(network: str, path: pathlib.Path) -> dict[str, Any]:
+    package = _package(network)
+    which = (network,) if isinstance(package.PUBLISHED, Mapping) else ()
+    return package.convert(package.read(path, *which), *which)
 
 
 def _verdict(path: pathlib.Path, digest: str, of: Published) -> str:
+    if not of.sha256:
+        return f'sha256 {digest}; none is published of {of.file}, so nothing but the tensors says that it is the one'
     if digest.startswith(of.sha256):
         return f'sha256 {digest}, ' + (f'that of {of.witness}; none is published' if of.witness else 'as published')
     if of.witness:

@@ -5,6 +5,8 @@ import hashlib
 import os
 import pathlib
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -100,6 +102,24 @@ def test_the_right_tensors_from_elsewhere_are_taken_with_a_remark(folder):
     assert (folder / 'vgg19.npz').is_file()
 
 
+def test_a_package_that_serves_several_networks(folder, tmp_path, monkeypatch):
+    package = types.ModuleType('third_party.iresnet.convert')
+    package.PUBLISHED = {name: convert.Published(f'{name}.bin', '', 'https://example.org')
+                         for name in ('iresnet50', 'iresnet100')}
+    package.read = lambda path, network: {'number': np.frombuffer(path.read_bytes(), np.uint8), 'of': network}
+    package.convert = lambda tensors, network: {tensors['of']: {network: tensors['number']}}
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    path = tmp_path / 'iresnet100.bin'
+    path.write_bytes(b'ab')
+    converted = convert.convert('iresnet100', path)
+    assert converted.path == folder / 'iresnet100.npz'
+    np.testing.assert_array_equal(assets.load('iresnet100')['iresnet100']['iresnet100'], [97, 98])
+    # Nothing is known of the file: nothing is claimed.
+    digest = hashlib.sha256(b'ab').hexdigest()
+    assert converted.verdict.startswith(f'sha256 {digest}; none is published of iresnet100.bin')
+    assert '--network=iresnet50 --input=iresnet50.bin' in convert.instructions('iresnet50')
+
+
 def test_mistakes_are_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no\.pth: no such file; want vgg19-dcbb9e9d\.pth from torchvision'):
         convert.convert('vgg19', tmp_path / 'no.pth')
@@ -120,7 +140,7 @@ def test_every_network_says_where_it_comes_from(network):
     sentence = convert.instructions(network)
     for part in (of.file, 'https://', f'--mode=convert --network={network} --input={of.file}'):
         assert part in sentence
-    readme = (pathlib.Path(convert.__file__).parent / network / 'README.md').read_text()
+    readme = (pathlib.Path(convert.__file__).parent / convert.NETWORKS[network] / 'README.md').read_text()
     assert of.file in readme
     assert of.sha256 in readme
     assert 'icence' in readme

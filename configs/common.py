@@ -47,6 +47,7 @@ def base(name: str) -> ConfigDict:
         'seeds': (0, 1, 2),  # of initial weights and draws; the data come in the order of config.seed
         'steps': 0,  # of the generator, in each run; 0 means generator.steps
     })
+    config.evaluation = evaluation()
     config.finetune = finetune()
     config.expression = expression()
     config.head_motion = head_motion()
@@ -159,6 +160,22 @@ def generator() -> ConfigDict:
             'flip': True,
             'jitter': 0.05,  # share of the colours' range; 0 is off
         },
+    })
+
+
+def evaluation() -> ConfigDict:
+    """Whole videos of held-out clips, in --mode=evaluate (paper, Tables 1 and 2)."""
+    return ConfigDict({
+        'protocols': ('audio_driven', 'landmark_driven'),  # () leaves them out
+        'poses': ('true', 'phi', 'still'),  # rows of audio_driven: where the head motion comes from
+        'references': (1, 8, 32),  # rows of landmark_driven: K
+        'split': 'test',
+        'clips': 0,  # so many, spread evenly over the split; 0 means all
+        'frames': 0,  # of each clip, after its reference part, at most; 0 means all
+        'batch_size': 8,  # frames at a time, on all devices of a process together
+        'metrics': (),  # names, as in the table; () means all whose weights are on this machine
+        'shown': 3,  # videos that are kept of each method's best clips, and of its worst
+        'grid': 0,  # clips in a picture of the same moments by every method (Fig. 7)
     })
 
 

@@ -15,6 +15,7 @@ from input_pipeline import audio, augmentation, media, noise
 from talkinghead_jax import loudness, specs
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.geometry import face, rigid
+from talkinghead_jax.specs import context_frames
 
 Example = dict[str, np.ndarray]
 Record = Mapping[str, Any]
@@ -69,11 +70,6 @@ def batch_spec(stage_name: str, stage_config: ConfigDict, image_size: int, verti
 def targets(stage_name: str, stage_config: ConfigDict) -> int:
     """How many examples evaluation takes from each record."""
     return stage_config.data.targets_per_clip if stage_name == 'generator' else 1
-
-
-def context_frames(frames: int) -> int:
-    """Length of the reference part of a clip: 64 frames, or 40% of a clip shorter than 80 (design, Sec. 7)."""
-    return specs.CONTEXT if frames >= 80 else max(1, int(0.4 * frames))
 
 
 def decode(jpeg: bytes, size: int) -> np.ndarray:

@@ -21,6 +21,12 @@ LANDMARKS = 68
 CROP_SIZE = 256  # side of the crop in whose pixels all geometry is expressed
 CONTEXT = 64  # tau: frames of the reference clip that Phi reads
 
+
+def context_frames(frames: int) -> int:
+    """Length of the reference part of a clip: 64 frames, or 40% of a clip shorter than 80 (design, Sec. 7)."""
+    return CONTEXT if frames >= 80 else max(1, int(0.4 * frames))
+
+
 # frames (N, H, W, 3) uint8, N = 0 too -> (landmarks (N, 68, 3) in frame px, detected (N,) bool)
 Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 

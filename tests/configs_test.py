@@ -8,7 +8,21 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, crema_d, demo, films, grid, lrs3_ted, lrw, voxceleb2
+from configs import (
+    common,
+    crema_d,
+    demo,
+    fig7_crema_d,
+    films,
+    grid,
+    lrs3_ted,
+    lrw,
+    table1_lrw,
+    table1_voxceleb2,
+    table2_lrs3_ted,
+    table2_voxceleb2,
+    voxceleb2,
+)
 from input_pipeline import examples
 from talkinghead_jax import specs
 from talkinghead_jax.models import generator
@@ -91,6 +105,20 @@ def test_a_dataset_of_films_trains_the_generator_unless_told_otherwise(name):
     for stage, words in refused.items():
         with pytest.raises(ValueError, match=words):
             FILMS[name].get_config(stage)
+
+
+@pytest.mark.parametrize(('module', 'workdir', 'protocol'), [
+    (table1_lrw, 'lrw', 'audio_driven'), (table1_voxceleb2, 'voxceleb2', 'audio_driven'),
+    (table2_lrs3_ted, 'lrs3_ted', 'landmark_driven'), (table2_voxceleb2, 'voxceleb2', 'landmark_driven'),
+    (fig7_crema_d, 'crema_d', 'audio_driven')])
+def test_the_papers_comparisons_evaluate_the_checkpoints_of_their_dataset(module, workdir, protocol):
+    config = module.get_config()
+    config.lock()
+    assert (config.name, config.data.dataset, config.evaluation.protocols) == (workdir, workdir, (protocol,))
+    other = FILMS[workdir].get_config()
+    with config.unlocked():
+        del config.evaluation, other.evaluation
+    assert config.to_json() == other.to_json()  # so that the prepared data and the checkpoints fit
 
 
 @pytest.mark.parametrize(('module', 'frames'), [(lrw, 29), (grid, 75)])

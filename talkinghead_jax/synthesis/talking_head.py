@@ -184,16 +184,18 @@ def generate_frames(
 
 def target_batches(
     theta: Network, record: Record, frontal: np.ndarray, pose: np.ndarray, decode: Decode,
-    references: int | None = None, batch_size: int = 4,
+    references: int | None = None, batch_size: int = 4, place: Callable[[Any], Any] = jax.device_put,
 ) -> Iterator[tuple[dict[str, Any], int]]:
     """What `generate_frames`, whose arguments these are, hands to `theta`.
+
+    `place` sends the fields that stay the same over the video to the device, once.
 
     Yields:
       A batch, and how many of its frames count: the last repeats its last frame, so that all have one shape.
     """
     landmarks = rigid.apply_pose(np.asarray(frontal, np.float32), np.asarray(pose, np.float32))
     count = theta.axis('references', 1) if references is None else references
-    source = jax.device_put(_source_fields(record, decode, count, batch_size))
+    source = place(_source_fields(record, decode, count, batch_size))
     for start in range(0, len(landmarks), batch_size):
         real = min(batch_size, len(landmarks) - start)
         index = start + np.minimum(np.arange(batch_size), real - 1)

@@ -2,10 +2,12 @@
 
     python launch.py --config=configs/NAME.py[:STAGE] [--workdir=runs/NAME] [--mode=MODE[,MODE...]]
 
-Modes: `prepare` (data into TFRecords; with --input, clips of one's own into clip records), `train`, `evaluate`,
-`report`, `study` (ablations), `motion` (how the heads of the dataset move), `generate`, `export` (trained networks
-for use without this program), and `convert` (a published network's weight file; needs no --config). A user's mistake
-ends in one sentence and exit code 2; a run that SIGTERM stopped, saved, in 143: the same command goes on.
+Modes: `prepare` (data into TFRecords; with --input, clips of one's own into clip records), `train`, `evaluate` (the
+stages and the paper's protocols; with --generated, folders of videos), `report`, `study` (ablations), `motion` (how
+the heads of the dataset move), `generate`, `export` (trained networks for use without this program); and, without
+--config, `compare` (two evaluations), `user_study` (a page for raters), `ratings` (their answers) and `convert` (a
+published network's weight file). A user's mistake ends in one sentence and exit code 2; a run that SIGTERM stopped,
+saved, in 143: the same command goes on.
 
 On many hosts, run the same command on each, with --distributed, and with a --workdir that all of them see.
 """
@@ -25,42 +27,24 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from absl import flags
+from ml_collections import ConfigDict
 
-from talkinghead_jax import files, timings
+from talkinghead_jax import command_line, files, modes, timings
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.synthesis import request
 
 # JAX, TensorFlow and MediaPipe are imported inside the functions, so that a wrong flag is answered at once.
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'configs/NAME.py[:STAGE]', lock_config=True)
-_WORKDIR = flags.DEFINE_string('workdir', None, 'where everything is written; by default runs/NAME')
-_MODE = flags.DEFINE_list('mode', ['train'],
-                          'what to do, in this order; of prepare, train, evaluate, report, study, motion, generate, '
-                          'export, convert')
-_INPUT = flags.DEFINE_multi_string('input', [], 'prepare: a video of one face that speaks; may be repeated; '
-                                   'convert: the published weight file')
-_NETWORK = flags.DEFINE_string('network', '', 'convert: the published network, as in --network=vgg19')
-_LANDMARKER = flags.DEFINE_string('landmarker', '', "MediaPipe's face_landmarker.task")
-_MAX_QUARANTINE = flags.DEFINE_float('max_quarantine', None, 'prepare: share of the clips that may be unusable; '
-                                     'beyond it, preparation ends with an error', 0, 1)
-_PREVIEW = flags.DEFINE_integer('preview', 0, 'prepare: then draw so many clips and what was left out, as a page', 0)
-_DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'this is one of many processes, and the cluster (Cloud TPU, '
-                                 'SLURM, Open MPI) tells which')
-_COORDINATOR = flags.DEFINE_string('coordinator_address', '', 'HOST:PORT of process 0, where no cluster tells it')
-_PROCESSES = flags.DEFINE_integer('num_processes', None, 'how many processes there are, for --coordinator_address', 1)
-_PROCESS = flags.DEFINE_integer('process_id', None, 'which of them this is, from 0', 0)
-_SPEAKERS = flags.DEFINE_list('speakers', [], 'motion: whom to draw; by default those with the most clips')
+flags.adopt_module_key_flags(command_line)  # so that --help shows them
 
-request.define_flags()
-flags.adopt_module_key_flags(request)  # so that --help shows them
+SPREAD = ('train', 'evaluate')  # modes in which all processes work; elsewhere the first does, and the others wait
 
 
 def main(argv: list[str]) -> int:
     """Run the modes that the command line asks for; returns the exit code."""
     try:
-        config, workdir = _parse(argv)
+        config, workdir = command_line.parse(argv, MODES)
         _set_up(workdir)
     except UserError as error:
         print(f'launch.py: {error}', file=sys.stderr)
@@ -68,8 +52,8 @@ def main(argv: list[str]) -> int:
     from talkinghead_jax.train import hosts
     from talkinghead_jax.train.preemption import PreemptedError
     try:
-        for mode in _MODE.value:
-            if mode == 'train' or hosts.is_main():  # training alone is spread over processes
+        for mode in command_line.MODE.value:
+            if mode in SPREAD or hosts.is_main():
                 MODES[mode](config, workdir)
             hosts.wait_for_all(mode)
         return 0
@@ -81,68 +65,27 @@ def main(argv: list[str]) -> int:
         return hosts.leave(1)
 
 
-def _parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
-    """Flags -> (config, absolute workdir); every way of getting a flag wrong becomes one sentence."""
-    app.define_help_flags()
-    path = _value(argv, 'config').partition(':')[0]
-    without = any(a.startswith('--help') for a in argv) or _value(argv, 'mode') == 'convert'
-    if not without and not pathlib.Path(path).is_file():
-        raise UserError(f'--config={path}: no such file; want --config=configs/NAME.py' if path else
-                        'flag --config is missing; want --config=configs/NAME.py')
-    try:
-        rest = flags.FLAGS(argv)[1:]
-        config = _CONFIG.value
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
-        # absl puts a traceback before the line that names the mistake.
-        last = str(error).strip().splitlines()[-1].replace('\\n', '. ').replace('\\', '')
-        raise UserError(last.removeprefix('ValueError: ')) from error
-    if rest:
-        raise UserError(f'unexpected argument {rest[0]!r}; want only flags, as in --mode=train')
-    for mode in _MODE.value:
-        if mode not in MODES:
-            raise UserError(f'--mode={mode}: unknown; want one of {", ".join(MODES)}')
-    if _PREVIEW.value and 'prepare' not in _MODE.value:
-        raise UserError(f'--preview={_PREVIEW.value} is a part of --mode=prepare; add that mode, or leave it out')
-    if config and _LANDMARKER.value:
-        config.data.landmarker = _LANDMARKER.value
-    if config and _MAX_QUARANTINE.value is not None:
-        config.data.max_quarantine = _MAX_QUARANTINE.value
-    return config, pathlib.Path(
-        _WORKDIR.value or (f'runs/{config.name}' if config else files.cache_folder())).absolute()
-
-
-def _value(argv: list[str], name: str) -> str:
-    """What follows the first --NAME, before absl has parsed anything; '' where it is not there."""
-    found = (after if equals else argv[i + 1] if i + 1 < len(argv) else ''
-             for i, (flag, equals, after) in enumerate(a.partition('=') for a in argv)
-             if flag.lstrip('-') == name and flag.startswith('-'))
-    return next(found, '')
-
-
 def _set_up(workdir: pathlib.Path) -> None:
-    """Make the workdir, and keep compiled programs for the next run."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'--workdir={workdir}: {error.strerror}; want a folder that can be written') from error
-    if not os.access(workdir, os.W_OK):
-        raise UserError(f'--workdir={workdir}: permission denied; want a folder that can be written')
+    """Make the workdir, keep compiled programs for the next run, and join the other processes."""
+    command_line.check_workdir(workdir)
     logging.basicConfig(format='%(message)s')
     logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax and TFDS tell much that no user can act on
     import jax
     jax.config.update('jax_compilation_cache_dir', str(files.cache_folder() / 'xla'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-    if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value is not None or _PROCESS.value is not None:
+    address, processes, process = (flag.value for flag in (
+        command_line.COORDINATOR, command_line.PROCESSES, command_line.PROCESS))
+    if command_line.DISTRIBUTED.value or address or processes is not None or process is not None:
         from talkinghead_jax.train import hosts
-        hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        hosts.start(address, processes, process)
 
 
 def prepare(config: ConfigDict, workdir: pathlib.Path) -> None:
     """The config's dataset into TFRecords; with --input, clips of one's own into clip records."""
     from input_pipeline import prepare as preparation
     folder = _data_directory(config, workdir)
-    if _INPUT.value:
-        records, refused = preparation.prepare_inputs(_INPUT.value, config, folder)
+    if command_line.INPUT.value:
+        records, refused = preparation.prepare_inputs(command_line.INPUT.value, config, folder)
         for record in records:
             print(f'{record["clip_id"]}: {len(record["pose"])} frames, face found in '
                   f'{record["detected"].mean():.0%}, key frame {record["key_frame"]}; kept in {folder / "cache"}')
@@ -152,7 +95,7 @@ def prepare(config: ConfigDict, workdir: pathlib.Path) -> None:
     with timings.timed(workdir, 'prepare'):
         summary = preparation.prepare(config, folder)
     print(preparation.described(summary, folder))
-    if _PREVIEW.value:
+    if command_line.PREVIEW.value:
         _preview(config, workdir, folder)
 
 
@@ -163,8 +106,8 @@ def _preview(config: ConfigDict, workdir: pathlib.Path, folder: pathlib.Path) ->
     dataset = _open_dataset(config, workdir)
     splits = dataset.splits('clips') or dataset.splits('position_maps')
     print('preview: ' + str(preview.write(
-        workdir / 'preview', splits, dataset.metadata, _decoder(config.image_size), _PREVIEW.value, config.seed,
-        quarantine.read(folder / quarantine.TABLE), thumbnails.thumbnail,
+        workdir / 'preview', splits, dataset.metadata, _decoder(config.image_size), command_line.PREVIEW.value,
+        config.seed, quarantine.read(folder / quarantine.TABLE), thumbnails.thumbnail,
         title=f'talkinghead_jax: {config.name}, prepared data')))
 
 
@@ -189,50 +132,83 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Every stage on held-out data, beside its baselines; what is known already is not computed again."""
+    """Every stage on held-out data, and the paper's protocols; with --generated, folders of videos instead."""
+    from input_pipeline import detection
+    from talkinghead_jax.train import hosts
+    with detection.detector(config.data.landmarker) as detector:
+        if command_line.GENERATED.value:
+            _evaluate_folders(config, workdir, detector)
+            return
+        dataset = _open_dataset(config, workdir)
+        if hosts.is_main():
+            _evaluate_stages(config, workdir, dataset, detector)
+        if 'generator' in config.stages and config.evaluation.protocols:
+            _evaluate_protocols(config, workdir, dataset, detector)
+    if hosts.is_main():
+        modes.report(config, workdir)
+
+
+def _evaluate_stages(config: ConfigDict, workdir: pathlib.Path, dataset: Any, detector: Any) -> None:
+    """Each stage beside its baselines; what is known already is not computed again."""
     import tqdm
 
-    from input_pipeline import detection, loader
+    from input_pipeline import loader
     from talkinghead_jax import evaluation, identity_study
     from talkinghead_jax.synthesis.network import restore
-    dataset = _open_dataset(config, workdir)
-    with detection.detector(config.data.landmarker) as detector:
-        for name in config.stages:
-            network, inference = restore(workdir, name)
-            if name == 'head_motion':
-                identity_study.update(workdir, network, inference, dataset.records('clips', 'test'))
-            done = evaluation.load(workdir / 'evaluation', name)
-            lacks_detector = evaluation.NEEDS_DETECTOR in (done.notes.values() if done else ())
-            if done and done.digest == inference.digest and not (detector and lacks_detector):
-                continue
-            batches = loader.evaluation_batches(dataset, name, inference.config, 'test')
-            with timings.timed(workdir, f'evaluate {name}'):
-                evaluation.save(workdir / 'evaluation', evaluation.evaluate(
-                    network.stage, inference, network.frozen, batches, step=inference.step, detector=detector,
-                    progress=functools.partial(tqdm.tqdm, desc=f'evaluate {name}', unit='batch')))
-    report(config, workdir)
+    for name in config.stages:
+        network, inference = restore(workdir, name)
+        if name == 'head_motion':
+            identity_study.update(workdir, network, inference, dataset.records('clips', 'test'))
+        done = evaluation.load(workdir / 'evaluation', name)
+        lacks_detector = evaluation.NEEDS_DETECTOR in (done.notes.values() if done else ())
+        if done and done.digest == inference.digest and not (detector and lacks_detector):
+            continue
+        batches = loader.evaluation_batches(dataset, name, inference.config, 'test')
+        with timings.timed(workdir, f'evaluate {name}'):
+            evaluation.save(workdir / 'evaluation', evaluation.evaluate(
+                network.stage, inference, network.frozen, batches, step=inference.step, detector=detector,
+                progress=functools.partial(tqdm.tqdm, desc=f'evaluate {name}', unit='batch')))
 
 
-def report(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """The page and the printed table, from what `evaluate`, `train` and `generate` left in the workdir."""
-    import jax
+def _evaluate_protocols(config: ConfigDict, workdir: pathlib.Path, dataset: Any, detector: Any) -> None:
+    """Whole videos of held-out clips, as in the paper's Tables 1 and 2."""
+    from talkinghead_jax.protocols import checkpoints, devices
+    from talkinghead_jax.train import hosts
+    settings = config.evaluation
+    machines = devices.local_devices(settings.batch_size)
+    clips, facts = checkpoints.gather(workdir, dataset.records('clips', settings.split), machines, settings, _decoder,
+                                      _data_facts(config, workdir))
+    for protocol in settings.protocols:
+        with timings.timed(workdir if hosts.is_main() else None, f'evaluate {protocol}'):
+            _judge(config, workdir, checkpoints.plan(protocol, clips, settings, config.data.dataset, facts), machines,
+                   detector)
 
-    from talkinghead_jax import evaluation, identity_study
-    from talkinghead_jax.report import ablations, page, table
-    from talkinghead_jax.stages.registry import STAGES
-    from talkinghead_jax.train import history
-    found = {name: evaluation.load(workdir / 'evaluation', name) for name in (*STAGES, identity_study.NAME)}
-    found = {name: result for name, result in found.items() if result}
-    if not found:
-        raise UserError(f'{workdir / "evaluation"} holds no results; run --mode=evaluate first')
-    page.write_report(
-        workdir / 'report.html', found, {name: history.read(workdir, name) for name in STAGES},
-        timings=timings.read(workdir), videos=[workdir / 'out.mp4', workdir / 'out_concat.mp4'],
-        title=f'talkinghead_jax: {config.name}',
-        facts={'config': config.name, 'image size': f'{config.image_size} px', 'jax': jax.__version__,
-               'device': jax.devices()[0].device_kind}, ablations=ablations.section(workdir / 'study'))
-    print(table.text_table(found))
-    print(f'report: {workdir / "report.html"}, {workdir / "report.json"}\ncheckpoints: {workdir / "checkpoints"}')
+
+def _evaluate_folders(config: ConfigDict, workdir: pathlib.Path, detector: Any) -> None:
+    """Videos of any methods beside the true ones."""
+    from input_pipeline import media, video_pairs
+    from talkinghead_jax.protocols import devices, folders
+    from talkinghead_jax.report import whole_videos
+    square = functools.partial(video_pairs.face_square, config=config, data_dir=_data_directory(config, workdir))
+    reader = folders.Reader(media.VIDEO_SUFFIXES, video_pairs.frames, video_pairs.count, video_pairs.sound,
+                            video_pairs.resize, square)
+    generated = command_line.folders(command_line.GENERATED.value, 'generated')
+    plan = folders.plan(generated, pathlib.Path(command_line.TRUTH.value).absolute(), reader, command_line.CROP.value)
+    _judge(config, workdir, plan, devices.local_devices(config.evaluation.batch_size), detector)
+    print('report: ' + whole_videos.page(workdir / 'evaluation', f'talkinghead_jax: {config.name}, whole videos'))
+
+
+def _judge(config: ConfigDict, workdir: pathlib.Path, plan: Any, machines: Any, detector: Any) -> None:
+    """Score what is planned; process 0 prints the table."""
+    import tqdm
+
+    from input_pipeline import media
+    from talkinghead_jax.protocols import judges
+    from talkinghead_jax.report import whole_videos
+    if table := whole_videos.evaluate(
+            workdir / 'evaluation', plan, judges.judges(machines, detector, config.evaluation.metrics),
+            config.evaluation, media.write_video, functools.partial(tqdm.tqdm, unit='clip')):
+        print(table)
 
 
 def study(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -249,7 +225,7 @@ def study(config: ConfigDict, workdir: pathlib.Path) -> None:
         found = studies.run_all(config, workdir / 'study', data, detector)
     print(ablations.write(workdir / 'study', found, speakers))
     if list((workdir / 'evaluation').glob('*.json')):
-        report(config, workdir)
+        modes.report(config, workdir)
 
 
 def motion(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -258,8 +234,8 @@ def motion(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     from talkinghead_jax.report import motion as drawing
     dataset = _open_dataset(config, workdir)
-    print(drawing.write(workdir / 'motion', dataset.splits('clips'), _decoder(config.image_size), _SPEAKERS.value,
-                        functools.partial(tqdm.tqdm, desc='read motion', unit='clip')))
+    print(drawing.write(workdir / 'motion', dataset.splits('clips'), _decoder(config.image_size),
+                        command_line.SPEAKERS.value, functools.partial(tqdm.tqdm, desc='read motion', unit='clip')))
     print('\n'.join(str(workdir / 'motion' / name) for name in drawing.FILES))
 
 
@@ -301,7 +277,7 @@ def generate(config: ConfigDict, workdir: pathlib.Path) -> None:
                                        material['audio'], choice, material['reference'])
     _write_videos(output, theta, material, frontal, pose, about)
     if output == workdir / 'out.mp4' and list((workdir / 'evaluation').glob('*.json')):
-        report(config, workdir)  # once more, now with the video
+        modes.report(config, workdir)  # once more, now with the video
     print(f'video: {output}\nside by side: {request.concat_path(output)}')
 
 
@@ -398,23 +374,15 @@ def _write_videos(output: pathlib.Path, theta: Any, material: dict[str, Any], fr
     provenance.write_sidecar(output, about)
 
 
-def export(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Every trained stage for use without this program: weights for Orbax, networks as StableHLO."""
-    from talkinghead_jax import export as exporting
-    from talkinghead_jax.train import checkpoint
-    # Where nothing is trained, the first stage says so.
-    for name in [name for name in config.stages if checkpoint.exists(workdir, name)] or config.stages:
-        print(exporting.export(workdir, name, workdir / 'export' / name))
-
-
 def convert(config: ConfigDict | None, workdir: pathlib.Path) -> None:
     """The published weight file --input into what training and evaluation read (`third_party/*/README.md`)."""
     from third_party import convert as conversion
     del config, workdir  # networks serve every config
-    if len(_INPUT.value) != 1:
-        raise UserError(f'--mode=convert found {len(_INPUT.value)} --input; want one, the published weight file')
+    inputs = command_line.INPUT.value
+    if len(inputs) != 1:
+        raise UserError(f'--mode=convert found {len(inputs)} --input; want one, the published weight file')
     try:
-        converted = conversion.convert(_NETWORK.value, _INPUT.value[0])
+        converted = conversion.convert(command_line.NETWORK.value, inputs[0])
     except (OSError, ValueError) as error:
         raise UserError(str(error)) from error
     print(f'{converted.path}\n{converted.verdict}')
@@ -437,12 +405,19 @@ def _open_dataset(config: ConfigDict, workdir: pathlib.Path) -> Any:
     return dataset
 
 
+def _data_facts(config: ConfigDict, workdir: pathlib.Path) -> dict[str, str]:
+    """Which data an evaluation is of."""
+    from input_pipeline.dataset import read_marker
+    return {'dataset': config.data.dataset, 'data': read_marker(_data_directory(config, workdir))['key']}
+
+
 def _data_directory(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(config.data.directory).absolute() if config.data.directory else workdir / 'data'
 
 
-MODES = {'prepare': prepare, 'train': train, 'evaluate': evaluate, 'report': report, 'study': study,
-         'motion': motion, 'generate': generate, 'export': export, 'convert': convert}
+MODES = {'prepare': prepare, 'train': train, 'evaluate': evaluate, 'report': modes.report, 'study': study,
+         'motion': motion, 'generate': generate, 'export': modes.export, 'compare': modes.compare,
+         'user_study': modes.user_study, 'ratings': modes.ratings, 'convert': convert}
 
 if __name__ == '__main__':
     sys.exit(main(sys.argv))

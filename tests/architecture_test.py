@@ -13,7 +13,7 @@ OURS = ('talkinghead_jax', 'input_pipeline', 'third_party', 'configs', 'launch')
 # A part of talkinghead_jax may import the parts of the rows above its own, and itself.
 ROWS = (('errors',), ('specs', 'files', 'loudness', 'pixels'), ('timings',), ('geometry', 'ops'), ('nn',),
         ('models',), ('losses', 'metrics'), ('stages',), ('train',), ('synthesis', 'evaluation', 'export'),
-        ('study', 'identity_study'), ('report',))
+        ('study', 'identity_study', 'protocols'), ('report',), ('user_study',), ('command_line',), ('modes',))
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 MAY_IMPORT_THIRD_PARTY = {'losses', 'metrics', 'stages'}
 INPUT_PIPELINE_MAY_IMPORT = {'errors', 'specs', 'files', 'loudness', 'geometry', 'ops', 'models'}

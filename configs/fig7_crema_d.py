@@ -15,5 +15,5 @@ from configs import crema_d
 def get_config() -> ConfigDict:
     """CREMA-D's config, evaluated by this protocol only, with a grid of nine clips."""
     config = crema_d.get_config()
-    config.evaluation.update({'protocols': ('audio_driven',), 'poses': ('true', 'still'), 'grid': 9})
+    config.evaluation.update({'protocols': ('audio_driven',), 'poses': ('true', 'phi', 'still'), 'grid': 9})
     return config

@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from talkinghead_jax import files, specs
 from talkinghead_jax.errors import UserError
-from talkinghead_jax.geometry import face
+from talkinghead_jax.metrics import landmark
 from talkinghead_jax.pixels import to_uint8, upscale
 from talkinghead_jax.stages.base import Stage
 
@@ -162,19 +162,11 @@ def _detected_lmd(
             continue
         landmarks, found = detector(upscale(to_uint8(np.asarray(out['image'])[real]), specs.CROP_SIZE))
         distance, failure = np.full(len(real), np.nan), np.zeros(len(real))
-        distance[real] = np.where(found & true_found, mouth_distance(landmarks, true_landmarks), np.nan)
+        apart = landmark.of_detections(landmarks, true_landmarks)['mean20']
+        distance[real] = np.where(found & true_found, apart, np.nan)
         failure[real] = ~np.asarray(found, bool)
         values[method] = {DETECTED_LMD: distance, DETECTION_FAILURE: failure}
     return values
-
-
-def mouth_distance(landmarks: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean 2-D distance (px) of the 20 mouth points, each set about its own centroid: (N, 68, 3) -> (N,)."""
-    def centred(points: np.ndarray) -> np.ndarray:
-        mouth = np.asarray(points, np.float64)[:, list(face.MOUTH), :2]
-        return mouth - mouth.mean(axis=1, keepdims=True)
-
-    return np.linalg.norm(centred(landmarks) - centred(truth), axis=-1).mean(axis=-1)
 
 
 def _detector_notes(sums: _Collector, detector: specs.Detector | None) -> dict[str, str]:

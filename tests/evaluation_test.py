@@ -170,15 +170,6 @@ def test_without_a_detector_its_metric_is_not_computed():
     assert not evaluation.evaluate(pose_stage(), inference(), FROZEN, batches(2, 2), detector=detector).notes
 
 
-def test_mouth_distance_ignores_where_the_mouth_is():
-    landmarks = np.tile(face.TEMPLATE, (2, 1, 1))
-    moved = landmarks + np.array([5, -3, 100])
-    np.testing.assert_allclose(evaluation.mouth_distance(moved, landmarks), 0, atol=1e-9)
-    moved[:, 50] += [3, 4, 0]  # the other 19 points move against it, about the centroid
-    expected = (5 * 0.95 + 19 * 5 * 0.05) / 20
-    np.testing.assert_allclose(evaluation.mouth_distance(moved, landmarks), expected)
-
-
 def test_saved_and_loaded_is_the_same(tmp_path):
     result = evaluation.evaluate(image_stage(), inference(), {}, image_batches(), detector=detector, step=12)
     evaluation.save(tmp_path, result)

@@ -60,10 +60,11 @@ def speech_peaks(audio: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 def nearness(head: jax.Array, sigma: float = SIGMA) -> jax.Array:
     """exp(-d^2 / (2 sigma^2)), d frames to the nearest head peak: (..., T) bool -> (..., T), 0 without any peak."""
-    frames = np.arange(head.shape[-1], dtype=np.float32)
-    apart = np.abs(frames[:, None] - frames).reshape((1,) * (head.ndim - 1) + (len(frames), len(frames)))
-    distance = jnp.where(head[..., None, :], apart, jnp.inf).min(-1)
-    return jnp.exp(-0.5 * (distance / sigma) ** 2)
+    frames = jnp.broadcast_to(jnp.arange(head.shape[-1], dtype=jnp.float32), head.shape)
+    last = head.ndim - 1
+    before = jax.lax.cummax(jnp.where(head, frames, -jnp.inf), axis=last)
+    after = jax.lax.cummin(jnp.where(head, frames, jnp.inf), axis=last, reverse=True)
+    return jnp.exp(-0.5 * (jnp.minimum(frames - before, after - frames) / sigma) ** 2)
 
 
 def beat_alignment(curve: jax.Array, audio: jax.Array, mask: jax.Array | None = None) -> jax.Array:

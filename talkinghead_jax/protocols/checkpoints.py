@@ -30,8 +30,7 @@ from talkinghead_jax.protocols.devices import Devices
 from talkinghead_jax.protocols.films import Film, Row
 from talkinghead_jax.protocols.job import Plan
 from talkinghead_jax.protocols.results import TRUTH
-from talkinghead_jax.protocols.scorers import Motion
-from talkinghead_jax.synthesis import talking_head
+from talkinghead_jax.synthesis import mesh, talking_head
 from talkinghead_jax.synthesis.network import Network, restore
 from talkinghead_jax.train import checkpoint
 
@@ -39,6 +38,8 @@ AUDIO, LANDMARKS = 'audio_driven', 'landmark_driven'
 POSES = {'true': 'true head motion', 'phi': 'head motion by Φ', 'still': 'still head'}
 KEY_FRAME, MATCHED = 'key_frame', 'matched_reference'
 _LABELS = {KEY_FRAME: 'Key frame, held', MATCHED: 'Reference of Eq. 2, copied', TRUTH: 'True video'}
+
+FEWEST = 5  # frames to be made; a clip with fewer is left out
 
 Record = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ class Clips:
       records: a sequence of clip records.
       chosen: their numbers, in the order of the films.
       networks: stage -> trained network; the generator must be there.
-      decode: JPEG -> (S, S, 3) uint8 RGB at the generator's size.
+      decoder: side S -> what makes (S, S, 3) uint8 RGB of a JPEG.
       devices: where the generator runs.
       longest: frames of a clip that are made at most; 0 is all.
     """
@@ -59,9 +60,21 @@ class Clips:
     records: Sequence[Record]
     chosen: Sequence[int]
     networks: Mapping[str, Network]
-    decode: Callable[[bytes], np.ndarray]
+    decoder: Callable[[int], Callable[[bytes], np.ndarray]]
     devices: Devices
     longest: int = 0
+
+    @functools.cached_property
+    def decode(self) -> Callable[[bytes], np.ndarray]:
+        """JPEG -> (S, S, 3) uint8 RGB at the generator's size."""
+        return self.decoder(self.networks['generator'].axis('target', 1))
+
+    def lifted(self, record: Record) -> Record:
+        """The record with its mesh as it would be in use: by the unprojection network, where its topology fits."""
+        network = self.networks.get('unprojection')
+        if network is None or len(record['mesh_vertices']) != np.sum(network.frozen.get('uv_mask', 0)):
+            return record
+        return mesh.unproject(network, record, self.decoder(network.axis('image', 1)))
 
     @functools.cached_property
     def theta(self) -> Network:
@@ -85,17 +98,28 @@ def gather(workdir: str | os.PathLike, records: Sequence[Record], devices: Devic
     Raises:
       UserError: there is no checkpoint of the generator, or no clip.
     """
+    _check(settings)
     if not len(records):
         raise UserError(f'config.evaluation.split is {settings.split!r}, which holds no clip; want another split')
-    names = ['generator', *(name for name in ('expression', 'head_motion') if checkpoint.exists(workdir, name))]
+    others = ('expression', 'head_motion', 'unprojection')
+    names = ['generator', *(name for name in others if checkpoint.exists(workdir, name))]
     trained = {name: restore(workdir, name) for name in names}
     chosen = showcase.spread(len(records), settings.clips)
     size = trained['generator'][0].axis('target', 1)
     facts = {**data, 'split': settings.split, 'clips': f'{len(chosen)} of {len(records)}', 'size': f'{size} px',
+             'reference part': 'the first 64 frames, of clips shorter than 80 frames 40 %, but up to the key frame',
              'frames': f'at most {settings.frames} a clip' if settings.frames else 'all after the reference part',
              **{name: f'step {inference.step}, {inference.digest}' for name, (_, inference) in trained.items()}}
     networks = {name: network for name, (network, _) in trained.items()}
-    return Clips(records, chosen, networks, decoder(size), devices, settings.frames), facts
+    return Clips(records, chosen, networks, decoder, devices, settings.frames), facts
+
+
+def _check(settings: ConfigDict) -> None:
+    """Raise UserError where a number of `config.evaluation` is impossible."""
+    least = {'clips': 0, 'frames': 0, 'grid': 0, 'batch_size': 1, 'shown': showcase.ALL}
+    for name, number in least.items():
+        if settings[name] < number:
+            raise UserError(f'config.evaluation.{name} is {settings[name]}; want {number} or more')
 
 
 def plan(protocol: str, clips: Clips, settings: ConfigDict, dataset: str, facts: Mapping[str, str]) -> Plan:
@@ -124,14 +148,18 @@ def audio_driven(clips: Clips, poses: Sequence[str], dataset: str, facts: Mappin
         row = f'pose_{pose}'
         labels[row] = f'Ours (K = 1), {POSES[pose]}'
         missing = [name for name in ('expression', *['head_motion'] * (pose == 'phi')) if name not in clips.networks]
+        if pose != 'true':
+            notes[row] = 'the head is where the true one is not: numbers against the true frame say little'
         if missing:
             notes[row] = f'not computed: needs a checkpoint of {" and ".join(missing)}'
-    made = [pose for pose in poses if f'pose_{pose}' not in notes]
+    made = [pose for pose in poses if not notes.get(f'pose_{pose}', '').startswith('not computed')]
 
     def rows(source: '_Source') -> dict[str, Row]:
         frontal = _speak(clips.networks['expression'], source) if made else None
-        poses = {f'pose_{pose}': _pose(clips, source, pose) for pose in made}
-        return {name: Row(_draw(clips, source, frontal, pose, 1), pose) for name, pose in poses.items()}
+        poses = {pose: _pose(clips, source, pose) for pose in made}
+        # The true motion says nothing beside itself.
+        return {f'pose_{name}': Row(_draw(clips, source, frontal, pose, 1), None if name == 'true' else pose)
+                for name, pose in poses.items()}
 
     return _plan(AUDIO, clips, labels, (KEY_FRAME,), rows, dataset, facts, notes)
 
@@ -145,13 +173,16 @@ def landmark_driven(clips: Clips, references: Sequence[int], dataset: str, facts
     if not references or min(references) < 1:
         raise UserError(f'config.evaluation.references is {tuple(references)}; want numbers of frames, as in (1, 8)')
     labels = {f'k{count}': f'Ours (K = {count})' for count in references}
+    notes = {f'k{count}': 'fewer references where the reference part has fewer frames with a face'
+             for count in references if count > 1}
+    notes[MATCHED] = f'of K = {max(references)} references'
 
     def rows(source: '_Source') -> dict[str, Row]:
         pose, frontal = source.pose, rigid.frontalize(source.landmarks, source.pose)
-        made = {f'k{count}': Row(_draw(clips, source, frontal, pose, count), pose) for count in references}
+        made = {f'k{count}': Row(_draw(clips, source, frontal, pose, count)) for count in references}
         return made | {MATCHED: Row(_draw(clips, source, frontal, pose, max(references), MATCHED))}
 
-    return _plan(LANDMARKS, clips, labels, (KEY_FRAME, MATCHED), rows, dataset, facts, {})
+    return _plan(LANDMARKS, clips, labels, (KEY_FRAME, MATCHED), rows, dataset, facts, notes)
 
 
 def _plan(protocol: str, clips: Clips, labels: dict[str, str], baselines: tuple[str, ...],
@@ -159,28 +190,34 @@ def _plan(protocol: str, clips: Clips, labels: dict[str, str], baselines: tuple[
           notes: Mapping[str, str]) -> Plan:
     def film(number: int) -> Film:
         source = _Source(clips.records[clips.chosen[number]], clips.longest)
+        if not source.frames:
+            return Film.empty(str(source.record['clip_id']), str(source.record['speaker_id']))
+        source.record = clips.lifted(source.record)
         reference = clips.decode(source.record['video'][source.key])
-        still = Row(iter([reference] * len(source.pose)), np.tile(source.key_pose, (len(source.pose), 1)))
+        made, still = rows(source), [reference] * len(source.pose)
+        moves = any(row.pose is not None for row in made.values())
+        made[KEY_FRAME] = Row(iter(still), np.tile(source.key_pose, (len(still), 1)) if moves else None)
         return Film(
             str(source.record['clip_id']), str(source.record['speaker_id']), source.audio, reference,
-            (clips.decode(source.record['video'][i]) for i in source.frames), {**rows(source), KEY_FRAME: still},
+            (clips.decode(source.record['video'][i]) for i in source.frames), made,
             source.scored, source.landmarks, source.pose)
 
     labels = {**labels, **{name: _LABELS[name] for name in (*baselines, TRUTH)}}
-    changes = {name: {'crop': 'driving poses'} for name in Motion.names}
-    return Plan(protocol, dataset, labels, (*baselines, TRUTH), len(clips.chosen), film, facts, notes, changes)
+    size = clips.theta.axis('target', 1)
+    return Plan(protocol, dataset, labels, (*baselines, TRUTH), len(clips.chosen), film,
+                f'prepared crop about the face, {size} px; true frames through JPEG of quality 95', facts, notes)
 
 
 class _Source:
     """A clip record, cut into its reference part and what is to be made."""
 
     def __init__(self, record: Record, longest: int):
-        total, context = len(record['pose']), specs.context_frames(len(record['pose']))
-        start = min(context, total - 1)
+        total, self.key = len(record['pose']), int(record['key_frame'])
+        # The key frame of a short clip may lie behind its reference part: what comes up to it was seen, too.
+        start = max(specs.context_frames(total), self.key + 1)
         stop = min(total, start + longest) if longest else total
-        self.frames = range(start, stop)
+        self.frames = range(start, stop) if total - start >= FEWEST else range(0)
         part = slice(start, stop)
-        self.key = int(record['key_frame'])
         detected = np.asarray(record['detected'], bool)
         early = detected & (np.arange(total) < start)  # nothing that is to be made is a reference
         self.record = {**record, 'detected': early, 'closed_mouth_frame': _closed_mouth(record, early, self.key)}
@@ -188,7 +225,7 @@ class _Source:
         self.pose = np.asarray(record['pose'][part], np.float32)
         self.key_pose = np.asarray(record['pose'][self.key], np.float32)
         self.audio = np.asarray(record['audio'][part])
-        self.scored = detected[part] & (np.arange(start, stop) != self.key)  # of a short clip, it may lie there
+        self.scored = detected[part]
 
 
 def _closed_mouth(record: Record, allowed: np.ndarray, key: int) -> int:
@@ -201,11 +238,12 @@ def _closed_mouth(record: Record, allowed: np.ndarray, key: int) -> int:
 
 
 def _speak(psi: Network, source: _Source) -> np.ndarray:
-    """(T, 68, 3) frontal landmarks of the frames to be made, from all of the clip's speech up to them."""
+    """(T, 68, 3) frontal landmarks of the frames to be made, from the clip's speech up to the last of them."""
     record = source.record
-    frontal = talking_head.predict_expression(psi, record['audio'], talking_head.reference_frontal(record),
-                                              talking_head.identity(record))
-    return frontal[source.frames.start:source.frames.stop]
+    frontal = talking_head.predict_expression(
+        psi, record['audio'][:source.frames.stop], talking_head.reference_frontal(record),
+        talking_head.identity(record))
+    return frontal[source.frames.start:]
 
 
 def _pose(clips: Clips, source: _Source, pose: str) -> np.ndarray:

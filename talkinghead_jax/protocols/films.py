@@ -59,6 +59,11 @@ class Film:
     def __len__(self) -> int:
         return len(self.scored)
 
+    @classmethod
+    def empty(cls, clip_id: str, speaker_id: str = '') -> 'Film':
+        """A clip of which there is nothing to judge."""
+        return cls(clip_id, speaker_id, None, np.zeros((0, 0, 3), np.uint8), iter(()), {}, np.zeros(0, bool))
+
 
 class Pictures:
     """Some frames, and what was found in them; nothing is looked for twice.
@@ -87,11 +92,24 @@ class Pictures:
         return self.detection[0] if self._landmarks is None else self._landmarks
 
     @property
+    def seen(self) -> np.ndarray:
+        """(N,) bool: whether `landmarks` are those of a face."""
+        return self.detection[1] if self._landmarks is None else np.ones(len(self.images), bool)
+
+    @property
     def pose(self) -> np.ndarray:
-        """(N, 6) head poses: those that were given, else those of the landmarks."""
-        if self._pose is not None:
-            return self._pose
-        return self.once('pose', lambda: rigid.estimate_pose(self.landmarks.astype(np.float64)).astype(np.float32))
+        """(N, 6) head poses: those that were given, else those of the detected landmarks."""
+        return self.detected_pose if self._pose is None else self._pose
+
+    @property
+    def detected_pose(self) -> np.ndarray:
+        """(N, 6) float32 poses of the detected landmarks; NaN where no face is found."""
+        def measure() -> np.ndarray:
+            landmarks, found = self.detection
+            pose = rigid.estimate_pose(landmarks.astype(np.float64))
+            return np.where(found[:, None], pose, np.nan).astype(np.float32)
+
+        return self.once('pose', measure)
 
     @property
     def has_landmarks(self) -> bool:
@@ -99,14 +117,9 @@ class Pictures:
         return self._landmarks is not None or self._detector is not None
 
     @property
-    def gives_pose(self) -> bool:
-        """Whether `pose` was given, and is not that of detected landmarks."""
-        return self._pose is not None
-
-    @property
     def has_pose(self) -> bool:
         """Whether `pose` can be had."""
-        return self._pose is not None or self.has_landmarks
+        return self._pose is not None or self._detector is not None
 
     def once(self, name: Any, compute: Callable[[], Any]) -> Any:
         """What `compute()` returned the first time that it was asked for under this name."""
@@ -135,7 +148,7 @@ def chunks(film: Film, detector: specs.Detector | None, size: int = CHUNK,
             return None if values is None else values[part]
 
         true = Pictures(_take(film.truth, count, 'the truth'), detector, given(film.landmarks), given(film.pose))
-        yield part, true, {name: Pictures(_take(row.frames, count, name), detector, pose=given(row.pose))
+        yield part, true, {name: Pictures(_take(row.frames, count, name), detector)
                            for name, row in film.rows.items()}
 
 

@@ -8,7 +8,7 @@ from talkinghead_jax.errors import UserError
 from talkinghead_jax.metrics import fid, networks, sync
 from talkinghead_jax.metrics.identity import BACKENDS
 from talkinghead_jax.metrics.lpips import BACKBONES
-from talkinghead_jax.protocols import scorers
+from talkinghead_jax.protocols import scorers, scorers_in_time
 from talkinghead_jax.protocols.devices import Devices
 from talkinghead_jax.protocols.recipes import DETECTOR, RECIPES
 
@@ -21,7 +21,7 @@ class Judges:
       families: of `scorers`.
       detector: finds landmarks in frames, or None.
       notes: metric -> 'not computed: needs FILE'.
-      weights: network -> SHA-256 of the published file that its weights come from.
+      weights: network -> SHA-256 of the published file that its weights come from; of the detector, too.
     """
 
     families: tuple[scorers.Family, ...]
@@ -61,6 +61,8 @@ def judges(devices: Devices, detector: specs.Detector | None, wanted: Sequence[s
             continue
         families.append(make(devices, detector, *(network.params for network in loaded.values())))
         weights |= {name: network.source_sha256 for name, network in loaded.items()}
+    if digest := getattr(detector, 'sha256', ''):
+        weights[DETECTOR] = digest
     return Judges(tuple(families), detector, notes, weights)
 
 
@@ -73,13 +75,19 @@ def _families() -> Iterator[tuple[tuple[str, ...], tuple[str, ...], Callable[...
     for backbone, both in BACKBONES.items():
         yield (f'lpips@{backbone}',), tuple(both), _perceptual(backbone)
     yield scorers.Frechet.names, (fid.NETWORK,), lambda devices, detector, params: scorers.Frechet(devices, params)
-    yield scorers.Sync.names, (sync.NETWORK,), lambda devices, detector, params: scorers.Sync(devices, params)
-    yield scorers.Temporal.names, (), lambda devices, detector: scorers.Temporal()
-    yield scorers.Motion.names, (), lambda devices, detector: scorers.Motion()
+    yield (scorers_in_time.Sync.names, (sync.NETWORK,),
+           lambda devices, detector, params: scorers_in_time.Sync(devices, params))
+    yield scorers_in_time.Temporal.names, (), lambda devices, detector: scorers_in_time.Temporal()
+    for kind in (scorers_in_time.DRIVING, scorers_in_time.MEDIAPIPE):
+        yield scorers_in_time.Motion(kind).names, (), _motion(kind)
 
 
 def _identity(backend: str) -> Callable[..., scorers.Family]:
     return lambda devices, detector, params: scorers.Identity(backend, devices, params, detector)
+
+
+def _motion(kind: str) -> Callable[..., scorers.Family]:
+    return lambda devices, detector: scorers_in_time.Motion(kind)
 
 
 def _perceptual(backbone: str) -> Callable[..., scorers.Family]:

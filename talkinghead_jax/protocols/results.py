@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,16 @@ class Results:
       clips: 'clip_id' and 'speaker_id' (n,) str, 'frames' (n,) int: the clips, in the order of `per_clip`.
       per_clip: row -> metric -> (n,) float64, NaN where a clip has no value. Of metrics of level 'pool' there is
         none.
-      by_yaw: row -> metric (of level 'frame') -> (n, bins, 2) float64: sum and number of the frames' values, by
-        `YAW_EDGES`.
+      by_yaw: row -> metric (of level 'frame') -> (N, bins, 2) float64: sum and number of the frames' values, by
+        `YAW_EDGES`; N groups of clips, such as one of all.
       pooled: row -> metric -> value of all frames together.
-      recipes: metric -> what was done: the fields of `Recipe`, 'version', and 'weights' {network: sha256 of the
-        published file}.
+      recipes: metric -> what was done: the fields of `Recipe`; 'weights' {network: sha256 of the published file};
+        and 'picture', what pictures it saw: part of the frame, and size.
       notes: metric -> a warning, or 'not computed: needs FILE' where there is no value.
       row_notes: row -> why it is empty, or what to know about it.
       facts: name -> value: checkpoints, size, software, what was evaluated.
       videos: row -> clip_id -> path of a video, relative to the folder of the results.
+      counted: row -> metric (of level 'frame') -> (n,) int: the frames that a clip's value is the mean of.
     """
 
     protocol: str
@@ -54,6 +56,7 @@ class Results:
     row_notes: dict[str, str] = dataclasses.field(default_factory=dict)
     facts: dict[str, str] = dataclasses.field(default_factory=dict)
     videos: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    counted: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def metrics(self) -> list[str]:
         """Those that have a value in some row, in the order of the recipes; then what is unknown to them."""
@@ -80,7 +83,7 @@ class Results:
             return total[:, 0] / total[:, 1], total[:, 1].astype(int)
 
 
-_ARRAYS = ('clips', 'per_clip', 'by_yaw')
+_ARRAYS = ('clips', 'per_clip', 'by_yaw', 'counted')
 
 
 def save(folder: str | os.PathLike, results: Results) -> None:
@@ -90,6 +93,7 @@ def save(folder: str | os.PathLike, results: Results) -> None:
     arrays = flatten_dict({name: fields.pop(name) for name in _ARRAYS}, sep='/')
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
+    (folder / 'results.json').unlink(missing_ok=True)  # the old one must not vouch for the new arrays
     files.write_atomically(folder / 'results.npz', buffer.getvalue())
     files.write_atomically(folder / 'results.json', files.to_json(fields))
 
@@ -104,12 +108,13 @@ def load(folder: str | os.PathLike) -> Results:
     try:
         fields = json.loads((folder / 'results.json').read_text())
         with np.load(folder / 'results.npz') as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
+            tree = unflatten_dict({name: archive[name] for name in archive.files}, sep='/')
+        fields['baselines'] = tuple(fields['baselines'])
+        fields['pooled'] = {row: {name: float('nan') if value is None else value for name, value in of.items()}
+                            for row, of in fields['pooled'].items()}
+        rows = {name: {row: tree.get(name, {}).get(row, {}) for row in fields['labels']}
+                for name in _ARRAYS[1:]}
+        return Results(**fields, clips=tree['clips'], **rows)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # or of another version
         raise UserError(f'{folder} holds no results of an evaluation; want a folder with results.json and '
                         'results.npz, as --mode=evaluate writes it') from error
-    tree = unflatten_dict(arrays, sep='/')
-    fields['baselines'] = tuple(fields['baselines'])
-    fields['pooled'] = {row: {name: float('nan') if value is None else value for name, value in of.items()}
-                        for row, of in fields['pooled'].items()}
-    return Results(**fields, **{name: tree.get(name, {}) for name in _ARRAYS})

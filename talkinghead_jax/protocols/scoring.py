@@ -22,6 +22,7 @@ class Score:
       frames: its length.
       values: row -> metric -> number; of metrics of level 'frame', the mean over the frames that have a value.
       by_yaw: row -> metric of level 'frame' -> (bins, 2): sum and number of the frames' values.
+      counted: row -> metric of level 'frame' -> number of frames that have a value.
     """
 
     clip_id: str
@@ -29,24 +30,29 @@ class Score:
     frames: int
     values: dict[str, dict[str, float]]
     by_yaw: dict[str, dict[str, list[list[float]]]]
+    counted: dict[str, dict[str, int]]
 
 
 def score(film: Film, judges: Judges) -> Score:
-    """Watch the film once, a few frames at a time, with every method beside the truth."""
+    """Watch the film once, a few frames at a time, with every method beside the truth; a film may have no frame."""
+    if not len(film):
+        return Score(film.clip_id, film.speaker_id, 0, {}, {}, {})
     rows = (TRUTH, *film.rows)
     at_work = {row: [follower for family in judges.families if (follower := family.begin(film, row))] for row in rows}
     sums = {row: _Sums() for row in rows}
     for part, true, generated in chunks(film, judges.detector):
         pictures = {TRUTH: true, **generated}
         yaw = yaw_degrees(true.pose) if true.has_pose else np.full(part.stop - part.start, np.nan)
+        counts = film.scored[part] & true.seen if true.has_landmarks else film.scored[part]
         for row in rows:
             for follower in at_work[row]:
-                sums[row].add(follower.add(pictures[row], true), film.scored[part], yaw)
+                sums[row].add(follower.add(pictures[row], true), counts, yaw)
     values = {}
     for row in rows:
         ends = [follower.end() for follower in at_work[row]]
         values[row] = sums[row].means() | {name: value for of in ends for name, value in of.items()}
-    return Score(film.clip_id, film.speaker_id, len(film), values, {row: sums[row].by_yaw() for row in rows})
+    return Score(film.clip_id, film.speaker_id, len(film), values, {row: sums[row].by_yaw() for row in rows},
+                 {row: sums[row].counted() for row in rows})
 
 
 class _Sums:
@@ -68,6 +74,9 @@ class _Sums:
     def means(self) -> dict[str, float]:
         totals = {name: table.sum(axis=0) for name, table in self._of.items()}
         return {name: float(total / count) if count else math.nan for name, (total, count) in totals.items()}
+
+    def counted(self) -> dict[str, int]:
+        return {name: int(table[:, 1].sum()) for name, table in self._of.items()}
 
     def by_yaw(self) -> dict[str, list[list[float]]]:
         return {name: table[:-1].tolist() for name, table in self._of.items() if RECIPES[name].level == FRAME}

@@ -1,18 +1,21 @@
 """Which clips are worth a look, and their videos: made once more, since nobody can keep those of all clips."""
 
+import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from talkinghead_jax import specs
 from talkinghead_jax.protocols.films import Film
 from talkinghead_jax.protocols.job import Plan
 from talkinghead_jax.protocols.recipes import HIGHER, LOWER, POOL
 from talkinghead_jax.protocols.results import TRUTH, Results
 
 SHOWN = 3  # best clips of a method, and as many worst
+ALL = -1
 LONGEST = 250  # frames of a kept video: 10 s
 _PREFERRED = ('lmd@mean20-mediapipe', 'ssim@authors')
 
@@ -40,11 +43,31 @@ def extremes(results: Results, row: str, shown: int = SHOWN) -> tuple[list[int],
     metric = headline(results, row)
     order = ranked(results, row, metric).tolist() if metric else []
     count = min(shown, len(order) // 2)
-    return (order[:count], order[::-1][:count]) if count else (order, [])
+    return (order[:count], order[::-1][:count]) if count else (order[:shown], [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """A few moments of a clip as every method shows them.
+
+    Attributes:
+      clip_id: its name.
+      seconds: of the N moments.
+      rows: label -> (N, S, S, 3) uint8.
+    """
+
+    clip_id: str
+    seconds: Sequence[float]
+    rows: Mapping[str, np.ndarray]
 
 
 def choose(results: Results, shown: int = SHOWN) -> list[int]:
-    """Numbers of the clips whose videos are kept: the best and the worst of each method that is no baseline."""
+    """Numbers of the clips whose videos are kept: the best and the worst of each method that is no baseline.
+
+    `ALL` instead of their number keeps those of all clips.
+    """
+    if shown == ALL:
+        return list(range(len(results.clips['clip_id'])))
     methods = [row for row in results.labels if row not in results.baselines]
     return sorted({number for row in methods for of in extremes(results, row, shown) for number in of})
 
@@ -55,12 +78,13 @@ def spread(count: int, most: int) -> list[int]:
     return [int((i + 0.5) * count / taken) for i in range(taken)]
 
 
-def write_videos(folder: str | os.PathLike, plan: Plan, results: Results, numbers: Sequence[int],
+def write_videos(folder: str | os.PathLike, where: str, plan: Plan, results: Results, numbers: Sequence[int],
                  write: Callable[..., object], progress: Callable[[Iterable], Iterable] | None = None) -> None:
     """Make the videos of some clips again, by every method, and name them in `results.videos`.
 
     Args:
-      folder: of the results; the videos go to videos/ROW/.
+      folder: of the results.
+      where: folder within it; the videos go to WHERE/ROW/.
       plan: what was evaluated.
       results: get the paths.
       numbers: of the films.
@@ -68,24 +92,33 @@ def write_videos(folder: str | os.PathLike, plan: Plan, results: Results, number
       progress: wraps the numbers.
     """
     folder = pathlib.Path(folder)
+    results.videos = {}
     for number in progress(numbers) if progress else numbers:
         film = plan.film(number)
+        if not len(film):
+            continue
         sound = None if film.audio is None else film.audio[:LONGEST].reshape(-1)
         for row, frames in _all_rows(film).items():
-            path = pathlib.PurePath('videos', row, f'{number:05d}.mp4')
+            path = pathlib.PurePath(where, row, f'{number:05d}.mp4')
             write(folder / path, itertools.islice(frames, LONGEST), sound)
             results.videos.setdefault(row, {})[film.clip_id] = path.as_posix()
 
 
-def moments(plan: Plan, numbers: Iterable[int]) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Films for a picture grid (Fig. 7): name of the clip, and row label -> (N, S, S, 3) uint8, N at most 250."""
-    found = []
+def moments(plan: Plan, numbers: Iterable[int], columns: int) -> Iterator[Moments]:
+    """Films for a picture grid (Fig. 7), one after another: the same few frames of every method."""
     for number in numbers:
         film = plan.film(number)
-        rows = {row: np.stack(list(itertools.islice(frames, LONGEST))) for row, frames in _all_rows(film).items()}
-        labels = {row: plan.labels.get(row, row) for row in rows}
-        found.append((film.clip_id, {labels[row]: of for row, of in rows.items()}))
-    return found
+        if not len(film):
+            continue
+        chosen = sorted({round(i * (len(film) - 1) / max(columns - 1, 1)) for i in range(columns)})
+        rows = {plan.labels.get(row, row): np.stack(list(_pick(frames, chosen)))
+                for row, frames in _all_rows(film).items()}
+        yield Moments(film.clip_id, [frame / specs.FRAME_RATE for frame in chosen], rows)
+
+
+def _pick(frames: Iterable[np.ndarray], chosen: Sequence[int]) -> Iterator[np.ndarray]:
+    wanted = set(chosen)
+    return (frame for i, frame in enumerate(itertools.islice(frames, max(chosen) + 1)) if i in wanted)
 
 
 def _all_rows(film: Film) -> dict[str, Iterable[np.ndarray]]:

@@ -36,3 +36,17 @@ def test_opening_correlation():
     np.testing.assert_allclose(landmark.opening_correlation(talking, against), -1, atol=1e-2)
     still = jnp.broadcast_to(talking[:, :1], talking.shape)
     assert landmark.opening_correlation(still, talking)[0] == 0
+
+
+def test_distances_of_detections_ignore_where_the_face_is():
+    landmarks = np.tile(face.TEMPLATE, (2, 1, 1))
+    moved = landmarks + np.array([5, -3, 100])
+    for found in landmark.of_detections(moved, landmarks).values():
+        np.testing.assert_allclose(found, 0, atol=1e-9)
+    moved[:, 50] += [3, 4, 0]  # the other points move against it, about the centroid
+    eyes = np.linalg.norm(face.TEMPLATE[36, :2] - face.TEMPLATE[45, :2])
+    mouth, whole = ((5 * (1 - 1 / n) + (n - 1) * 5 / n) / n for n in (20, 68))
+    found = landmark.of_detections(moved, landmarks)
+    for name, wanted in {'mean20': mouth, 'sum20': 20 * mouth, 'm_lmd': 100 * mouth / eyes,
+                         'f_lmd': 100 * whole / eyes}.items():
+        np.testing.assert_allclose(found[name], wanted)

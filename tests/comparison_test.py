@@ -28,7 +28,7 @@ def wide(shift, clips=40):
     results, rng = make_results(), np.random.default_rng(0 if shift else 1)
     names = np.array([f'c{k}' for k in range(clips)])
     per_clip = {'true': {'ssim@authors': 0.7 + shift + np.random.default_rng(2).normal(0, 0.02, clips),
-                         'rotation_deg': 5 - 10 * shift + np.random.default_rng(3).normal(0, 0.02, clips),
+                         'rotation_deg@driving': 5 - 10 * shift + np.random.default_rng(3).normal(0, 0.02, clips),
                          'psnr@rgb': 20 + rng.normal(0, 1, clips)}}
     return dataclasses.replace(results, clips={'clip_id': names, 'speaker_id': names, 'frames': np.full(clips, 9)},
                                per_clip=per_clip, pooled={})
@@ -41,7 +41,7 @@ def test_every_shared_metric_is_paired_by_clip():
     assert (found.clips, found.only_first, found.only_second, found.grouped, found.groups) == (5, 1, 0, 'speakers', 3)
     assert [(pair.row, pair.metric) for pair in found.pairs] == [
         *((row, metric) for row in ('true', 'phi', 'reference') for metric in (*FRAME_METRICS, *CLIP_METRICS)),
-        ('truth', 'beat_gain')]
+        ('truth', 'beat_gain@driving')]
     for row in first.labels:
         pairs = [pair for pair in found.pairs if pair.row == row]
         for pair in pairs:
@@ -62,7 +62,7 @@ def test_the_better_run_is_named_where_chance_cannot_explain_it(swapped):
     found = comparison.compare(*(runs[::-1] if swapped else runs))
     better = {pair.metric: pair.better for pair in found.pairs}
     assert better == {'ssim@authors': 'second' if swapped else 'first',
-                      'rotation_deg': 'second' if swapped else 'first', 'psnr@rgb': 'no difference shown'}
+                      'rotation_deg@driving': 'second' if swapped else 'first', 'psnr@rgb': 'no difference shown'}
     assert found.notes == []
 
 
@@ -79,18 +79,77 @@ def test_too_few_speakers_are_told():
     second = make_results(1)
     second.clips['frames'] = second.clips['frames'] + [1, 0, 0, 0, 0, 0]
     assert comparison.compare(make_results(), second).notes == [
+        'intervals over fewer than 5 speakers are rough',
         'no p-value of 3 speakers lies below 0.25, nor below 1 when corrected for 6 metrics: too few to show any '
-        'difference', '1 clips have another number of frames in the second run']
+        'difference', 'another number of frames in the second run: 1 clip']
 
 
 @pytest.mark.parametrize(('field', 'value', 'told'), [
-    ('version', 2, 'version 1 in the first run and 2'), ('size', '112 px', r'size 256 px at most in .* and 112 px'),
+    ('version', 2, 'version 1 in the first run and 2'), ('size', '112 px', r'size 256 x 256 px, .* and 112 px'),
+    ('picture', 'whole', r'picture prepared face crop \(JPEG 95\), 64 px in the first run and whole'),
     ('weights', {'net': 'ab' * 32}, 'weights none in the first run and net abababababab in the second')])
 def test_numbers_of_different_recipes_are_not_compared(field, value, told):
     second = copy.deepcopy(make_results())
     second.recipes['ssim@authors'][field] = value
     with pytest.raises(UserError, match=f'ssim@authors has {told}'):
         comparison.compare(make_results(), second)
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('protocol', 'folders'), ('dataset', 'lrw'), ('data', 'b'), ('split', 'train'), ('size', '96 px'),
+    ('crop', 'face'), ('frames', 'at most 9 a clip')])
+def test_runs_of_different_data_are_not_compared(name, value):
+    facts = {'data': 'a', 'split': 'test', 'size': '64 px', 'crop': 'none', 'frames': 'all', 'generator': 'step 1'}
+    first, second = make_results(facts=facts), make_results(facts={**facts, 'generator': 'step 2'})
+    assert comparison.compare(first, second).pairs
+    former = {**facts, 'protocol': 'audio_driven', 'dataset': 'voxceleb2'}[name]
+    if name in facts:
+        second.facts[name] = value
+    else:
+        setattr(second, name, value)
+    with pytest.raises(UserError, match=f"found {name} '{former}' in the first run and '{value}' in the second"):
+        comparison.compare(first, second)
+    if name in facts:
+        del first.facts[name]  # of an older run: nothing to compare
+        assert comparison.compare(first, second).pairs
+
+
+FLICKER, OFFSET, SUM = 'background_flicker', 'lse_offset@syncnet', 'lmd@sum20-mediapipe'
+
+
+def test_a_metric_whose_ideal_is_0_is_compared_by_its_distance_from_it():
+    """A frozen background flickers less than the truth, which is as wrong as more."""
+    noise = np.random.default_rng(4).normal(0, 0.1, 40)
+    runs = [dataclasses.replace(wide(0), per_clip={'true': {FLICKER: values}})
+            for values in (noise - 3, np.where(np.arange(40) % 2, 1, -1) + noise)]
+    for swapped in (False, True):
+        pair, = comparison.compare(*(runs[::-1] if swapped else runs)).pairs
+        assert pair.better == ('first' if swapped else 'second')
+        first, second = (np.abs(run.per_clip['true'][FLICKER]).mean() for run in runs)
+        assert pair.difference.mean == pytest.approx(second - first if swapped else first - second)
+    assert f'{FLICKER}: means of |value|, for 0 is best' in comparison.compare(*runs).notes
+
+
+def test_what_tells_no_better_or_nothing_new_is_not_tested():
+    first, second = wide(0.05), wide(0)
+    former = {pair.metric: pair.corrected for pair in comparison.compare(first, second).pairs}
+    for run in (first, second):
+        of = run.per_clip['true']
+        run.per_clip['true'] = {**of, OFFSET: of['ssim@authors'], SUM: of['ssim@authors']}
+    found = {pair.metric: pair for pair in comparison.compare(first, second).pairs}
+    for metric in (OFFSET, SUM):
+        pair = found.pop(metric)
+        assert (pair.better, pair.difference) == ('–', found['ssim@authors'].difference)
+        assert np.isnan([pair.p_value, pair.corrected]).all()
+    assert {metric: pair.corrected for metric, pair in found.items()} == former
+
+
+def test_one_group_has_neither_bounds_nor_a_plural():
+    runs = [chosen(make_results(seed), np.array([3])) for seed in (0, 1)]
+    found = comparison.compare(*runs)
+    assert all(np.isnan([pair.difference.low, pair.difference.high]).all() for pair in found.pairs)
+    assert 'no intervals, p-values over 1 clip' in comparison._title(found, ('a', 'b'))
+    assert not any('rough' in note for note in found.notes)
 
 
 def test_runs_without_a_common_clip_or_metric_are_refused():

@@ -5,14 +5,15 @@ import pytest
 from PIL import Image
 
 from talkinghead_jax.errors import UserError
+from talkinghead_jax.protocols.showcase import Moments
 from talkinghead_jax.report import expression_grid
 
 SIZE = 32
 
 
-def film(frames, first):
-    """Frame t is grey of value `first` + t."""
-    return np.full((frames, 8, 8, 3), first, np.uint8) + np.arange(frames, dtype=np.uint8)[:, None, None, None]
+def frames(*values):
+    """Grey frames of these values."""
+    return np.stack([np.full((8, 8, 3), value, np.uint8) for value in values])
 
 
 def shown(picture, rows, columns, bottom=0):
@@ -23,38 +24,32 @@ def shown(picture, rows, columns, bottom=0):
     return picture[np.ix_(y, x)][..., 0].tolist()
 
 
-def test_rows_show_the_same_moments_spread_over_the_shortest_video(tmp_path):
-    clips = [('1001 happy', {'True video': film(31, 100), 'Ours (pose of Φ)': film(21, 50)}),
-             ('1002 sad', {'True video': film(41, 200)})]
-    path = expression_grid.write(tmp_path / 'deep' / 'grid.png', clips, columns=5, size=SIZE)
+def test_rows_show_their_frames_under_one_another(tmp_path):
+    clips = [Moments('1001 happy', [0, 0.2, 0.4], {'True video': frames(100, 110, 120), 'Φ': frames(50, 60, 70)}),
+             Moments('1002 sad', [0, 1], {'True video': frames(200, 240)})]
+    path = expression_grid.write(tmp_path / 'deep' / 'grid.png', clips, SIZE)
     picture = np.asarray(Image.open(path))
-    assert shown(picture, 1, 5) == [[200, 210, 220, 230, 240]]
-    single = expression_grid.draw(clips[:1], columns=5, size=SIZE)
-    assert shown(single, 2, 5) == [[100, 105, 110, 115, 120], [50, 55, 60, 65, 70]]
+    assert shown(picture, 1, 3) == [[200, 240, 255]]
+    single = expression_grid.draw(clips[:1], SIZE)
+    assert shown(single, 2, 3) == [[100, 110, 120], [50, 60, 70]]
     below = len(picture) - len(single)
-    assert shown(picture, 2, 5, bottom=below) == shown(single, 2, 5)
+    assert shown(picture, 2, 3, bottom=below) == shown(single, 2, 3)
 
 
 def test_labels_are_drawn_left_of_the_frames_of_each_row():
-    picture = expression_grid.draw([('a', {'True video': film(2, 255), 'Φ': film(2, 254)})], columns=2, size=SIZE)
+    rows = {'True video': frames(255, 255), 'Φ': frames(254, 254)}
+    picture = expression_grid.draw([Moments('a', [0, 1], rows)], SIZE)
     margin = picture[:, :picture.shape[1] - 2 * SIZE]
     assert margin[-SIZE:].min() < 128
     assert margin[-2 * SIZE:-SIZE].min() < 128
 
 
-def test_a_short_clip_shows_each_frame_once():
-    assert expression_grid.times(3, 8) == [0, 1, 2]
-    assert expression_grid.times(1, 8) == [0]
-    picture = expression_grid.draw([('a', {'x': film(2, 7)})], columns=4, size=SIZE)
-    assert shown(picture, 1, 4) == [[7, 8, 255, 255]]
-
-
 @pytest.mark.parametrize(('clips', 'message'), [
     ([], 'found no clip'),
-    ([('a', {})], 'clip a has no row'),
-    ([('a', {'x': film(0, 0)})], r'clip a, row x: found frames \(0, 8, 8, 3\)'),
-    ([('a', {'x': film(2, 0) / 255})], r'found frames \(2, 8, 8, 3\) of float64; want \(N, S, S, 3\) uint8'),
-    ([('a', {'x': film(2, 0)[0]})], r'found frames \(8, 8, 3\)'),
+    ([Moments('a', [0], {})], 'clip a has no row'),
+    ([Moments('a', [0], {'x': frames(0, 0)})], r'clip a, row x: found frames \(2, 8, 8, 3\)'),
+    ([Moments('a', [0], {'x': frames(0) / 255})], r'frames \(1, 8, 8, 3\) of float64; want \(1, S, S, 3\) uint8'),
+    ([Moments('a', [0], {'x': frames(0)[0]})], r'found frames \(8, 8, 3\)'),
 ])
 def test_what_is_refused(clips, message):
     with pytest.raises(UserError, match=message):

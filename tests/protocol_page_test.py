@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from protocol_results import make_results, recipe
+from protocol_results import PICTURE, make_results, recipe
 
 from talkinghead_jax.metrics.intervals import bootstrap
 from talkinghead_jax.protocols.results import TRUTH
@@ -88,11 +88,11 @@ class TestNumbers:
         results = make_results()
         found = bootstrap(results.per_clip['true'][LMD], results.clips['speaker_id'])
         table = page.tables[0]
-        assert [cell.split()[0] for cell in table[0][1:]] == [LMD, 'csim_gt@mobilefacenet', SSIM, 'fid@pytorch-fid']
+        assert [cell.split()[0] for cell in table[0][1:]] == [LMD, 'csim_gt@iresnet100', SSIM, 'fid@pytorch-fid']
         assert row_of(table, 'Ours (true pose)')[1:] == [
             f'*{found.mean:.2f}* {found.low:.2f} to {found.high:.2f}',
-            *(f'*{results.mean("true", name):.3f}* {low:.3f} to {high:.3f}' for name in table_names(table)[1:3]
-              for low, high in [bounds(results, 'true', name)]), '*60.0*']
+            '–', *(f'*{results.mean("true", name):.3f}* {low:.3f} to {high:.3f}' for name in [SSIM]
+                   for low, high in [bounds(results, 'true', name)]), '*60.0*']
         assert row_of(table, 'Φ <&>')[4] == '80.0'
         assert '*' not in ''.join(row_of(table, 'Φ <&>') + row_of(table, 'True video'))
 
@@ -106,6 +106,9 @@ class TestNumbers:
     def test_why_published_numbers_do_not_compare_and_what_to_beware_of(self, folder):
         text = re.sub(r'<[^>]*>', '', (folder / 'index.html').read_text())
         assert 'LMD: the paper&#x27;s landmarks are dlib&#x27;s' in text
+        assert 'CSIM: the paper names ArcFace' in text
+        assert 'SSIM: the paper&#x27;s test clips and crop are others' in text
+        assert 'Bold: the best of our methods, baselines aside.' in text
         assert 'fid@pytorch-fid: biased upwards: only 455 frames' in text
 
     def test_a_published_column_without_a_metric_of_ours_is_not_lost(self):
@@ -120,23 +123,19 @@ class TestNumbers:
         table = page.tables[1]
         assert [row[0].split()[0] for row in table[1:]] == [*make_results().metrics(), 'lse_c@syncnet']
         assert table[-1][1].strip() == 'not computed: needs syncnet_v2.model'
-        assert row_of(table, LMD)[2].endswith(', n = 5')  # one clip of phi has none
+        assert row_of(table, LMD)[2].endswith(' 5 of 6 clips 395 of 455 frames')  # one clip of phi has none
         assert row_of(table, LMD)[4] == '–'
 
     def test_recipes_say_version_crop_and_hash_of_the_weights(self, page):
         found = recipe('csim_gt@mobilefacenet')
         row = row_of(page.tables[2], 'csim_gt@mobilefacenet')
-        assert row[1:5] == ['1', 'frames, then clips', '112 px', found['crop']]
-        assert found['weights']['mobilefacenet'][:12] in row[5]
+        assert row[1:6] == ['1', 'frames, then clips', PICTURE, '112 px', found['crop']]
+        assert found['weights']['mobilefacenet'][:12] in row[6]
         assert row_of(page.tables[2], 'fid')[2] == 'all 455 frames'
 
     def test_the_main_metrics_come_first_or_some_of_those_that_are_there(self):
         assert protocol_html.main(['x', SSIM, 'csim_gt@any', 'ssim@wang']) == [SSIM, 'csim_gt@any']
         assert protocol_html.main([*'abcdefgh']) == [*'abcdef']
-
-
-def table_names(table):
-    return [cell.split()[0] for cell in table[0][1:]]
 
 
 def bounds(results, row, metric):
@@ -267,7 +266,10 @@ class TestCharts:
 
     def test_offsets_are_counted(self):
         results = make_results(per_clip={'true': {OFFSET: np.array([0, 0, -3, 15, 99, np.nan])}})
-        axes = protocol_charts.offsets(results)(figures.LIGHT).axes[0]
+        figure = protocol_charts.offsets(results)(figures.LIGHT)
+        axes, words = figure.axes[0], figure.get_supxlabel()
+        assert words.startswith('frames; offset at which ')
+        assert words.endswith('positive: the sound is early')  # as `metrics.sync.Sync` has it
         heights = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in axes.patches}
         assert {offset: height for offset, height in heights.items() if height} == {0: 2, -3: 1, 15: 2}
         assert axes.get_title(loc='left') == 'Ours (true pose), 40% at 0'

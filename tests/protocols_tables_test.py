@@ -12,7 +12,7 @@ from talkinghead_jax.errors import UserError
 from talkinghead_jax.metrics.intervals import bootstrap
 from talkinghead_jax.protocols import published
 from talkinghead_jax.protocols.results import TRUTH
-from talkinghead_jax.report import protocol_model, protocol_tables
+from talkinghead_jax.report import catalogue, protocol_html, protocol_model, protocol_page, protocol_tables
 
 HOSTILE = 'a_b & 50% {#1} \\x $y$ ~^ | <i> [z], "q" *s*'
 PUBLISHED = published.published('audio_driven', 'voxceleb2')
@@ -46,11 +46,15 @@ def test_csv_holds_every_number_its_interval_and_its_clips(folder, results):
         if metric != POOLED:
             want = bootstrap(results.per_clip[row][metric], results.clips['speaker_id'])
             assert [float(line['low']), float(line['high'])] == [want.low, want.high]
-    assert found['phi', 'lmd@mean20-mediapipe']['clips'] == '5'
+    assert [found['phi', metric]['clips'] for metric in ('lmd@mean20-mediapipe', 'ssim@authors')] == ['5', '6']
+    assert [found['phi', metric]['frames'] for metric in ('lmd@mean20-mediapipe', 'ssim@authors', POOLED)] == [
+        '395', '455', '']
+    assert found['reference', 'ssim@authors']['note'] == 'the key frame, repeated'
     assert found['true', POOLED]['low'] == ''
     assert found['phi', 'ssim@authors']['label'] == HOSTILE
+    ahead = (*FRAME_METRICS, POOLED, 'rotation_deg@driving')
     assert {(line['row'], line['metric']) for line in found.values() if line['best'] == '1'} == {
-        ('true', metric) for metric in (*FRAME_METRICS, POOLED, 'rotation_deg')} | {('phi', 'beat_gain')}
+        ('phi', 'beat_gain@driving'), *(('true', metric) for metric in ahead)}
 
 
 def test_csv_marks_the_published_and_the_missing(folder):
@@ -76,8 +80,8 @@ def test_json_says_the_same_and_the_recipes(folder, results):
     assert found['metrics']['csim_gt@mobilefacenet']['weights'] == results.recipes['csim_gt@mobilefacenet']['weights']
     assert not found['metrics'][MISSING]['computed']
     assert all(MISSING not in row['values'] for row in found['rows'])
-    assert found['intervals'] == '95 % bootstrap over 3 speakers'
-    assert rows[TRUTH]['values'].keys() == {'beat_gain'}
+    assert found['intervals'].startswith('95 % bootstrap intervals over 3 speakers, ')
+    assert rows[TRUTH]['values'].keys() == {'beat_gain@driving'}
 
 
 def test_markdown_has_whole_tables_and_the_published_below(folder, results):
@@ -90,8 +94,8 @@ def test_markdown_has_whole_tables_and_the_published_below(folder, results):
     assert labels[4:] == [f'{label} (published)' for label, _ in PUBLISHED]
     assert '| **60.0** |' in blocks[0][2]
     assert blocks[0][-1].endswith('| 3.37 | 0.42 | 0.74 | 47 |')
-    assert '(5 of 6 clips)' in blocks[0][3]
-    assert blocks[0][0] == ('|  | lmd@mean20-mediapipe (px) ↓ | csim_gt@mobilefacenet ↑ | ssim@authors ↑ | '
+    assert '(5 of 6 clips, 395 of 455 frames)' in blocks[0][3]
+    assert blocks[0][0] == ('|  | lmd@mean20-mediapipe (px) ↓ | csim_gt@iresnet100 ↑ | ssim@authors ↑ | '
                             'fid@pytorch-fid ↓ |')
     assert f'| {results.by_yaw["true"]["psnr@rgb"][:, 0, 0].sum() / 275:.1f} (275) |' in page
 
@@ -103,6 +107,11 @@ def test_notes_tell_recipes_hashes_and_what_is_missing(folder, results):
         for words in (f'weights of mobilefacenet: {digest[:12]}.', 'size: 112 px', '(version 1)', 'over 3 speakers',
                       'lse_c@syncnet: not computed: needs syncnet_v2.model.', 'biased upwards: only 455 frames.',
                       "Published LMD cannot be compared with lmd@mean20-mediapipe: the paper's landmarks are dlib's",
+                      'Published SSIM cannot be compared with ssim@authors: ',
+                      'Published CSIM cannot be compared with csim_gt@iresnet100: the paper names ArcFace',
+                      'Bold: the best of our methods, ',
+                      'picture: prepared face crop (JPEG 95), 64 px; size: 256 x 256 px', 'Means over clips, ',
+                      'they are rough, being over fewer than 5', 'runs/demo/generator at step 8000',
                       'Table 1 of Chen et al. 2020', 'Reference frame: the key frame, repeated.'):
             assert words in page, (name, words)
         assert digest[:13] not in page
@@ -152,7 +161,7 @@ def test_per_clip_rows_are_kept(folder, results):
     assert [line['clip_id'] for line in phi] == results.clips['clip_id'].tolist()
     assert [int(line['frames']) for line in phi] == results.clips['frames'].tolist()
     assert phi[1]['lmd@mean20-mediapipe'] == ''
-    for metric in ('ssim@authors', 'rotation_deg'):
+    for metric in ('ssim@authors', 'rotation_deg@driving'):
         np.testing.assert_array_equal([float(line[metric]) for line in phi], results.per_clip['phi'][metric])
 
 
@@ -179,6 +188,59 @@ def test_the_printed_table_is_aligned(folder):
     assert re.search(r'fid@pytorch-fid +60\.0\* ', printed)
     assert re.search(r'\npublished, .*LMD +CSIM +SSIM +FID\n', printed)
     assert str(folder / 'table.md') in printed
+
+
+def test_bounds_lie_within_what_a_metric_can_be_and_have_the_digits_of_the_mean():
+    near = np.array([0.999, 1.0, 0.97, 1.0, 0.999, 0.98])
+    results = make_results(per_clip={'true': {'ssim@authors': near, 'beat_gain@driving': near, 'x': near}})
+    low, high = (getattr(bootstrap(near, results.clips['speaker_id']), end) for end in ('low', 'high'))
+    assert high > 1
+    cells = protocol_model.build(results).cells['true']
+    assert {metric: (cell.interval.low, cell.interval.high) for metric, cell in cells.items()} == {
+        'ssim@authors': (low, 1), 'beat_gain@driving': (low, 1), 'x': (low, high), POOLED: pytest.approx(
+            (np.nan, np.nan), nan_ok=True)}
+    assert catalogue.bounds(9.99, 9.4, 10.2) == ('9.40', '10.20')
+    assert catalogue.bounds(0.0, -0.123, 0.0456) == ('-0.123', '0.046')
+    assert catalogue.bounds(1.0, np.nan, np.nan) is None
+
+
+@pytest.mark.parametrize(('chosen', 'words'), [
+    ([0, 1, 2, 3, 4, 5], 'over 3 speakers, cut at what a metric can be; they are rough, being over fewer than 5'),
+    ([2], 'no intervals, for there is only 1 clip'), ([0, 1], 'over 2 clips, cut at what')])
+def test_every_format_says_what_the_intervals_are_worth(tmp_path, chosen, words):
+    whole = make_results(by_yaw={}, pooled={}, notes={})
+    results = make_results(
+        clips={name: of[chosen] for name, of in whole.clips.items()}, by_yaw={}, pooled={}, counted={},
+        per_clip={row: {name: of[chosen] for name, of in table.items()} for row, table in whole.per_clip.items()})
+    shown = [protocol_tables.write(tmp_path, results), json.loads((tmp_path / 'table.json').read_text())['intervals']]
+    shown += [(tmp_path / f'table.{suffix}').read_text().replace('\\', '') for suffix in ('md', 'tex')]
+    shown += [protocol_page.write(tmp_path / 'p.html', {'x': results}, title='t', facts={}).read_text()]
+    for text in shown:
+        assert words in text
+        assert '1 clips' not in text
+
+
+def test_of_a_metric_whose_ideal_is_0_the_nearest_is_best():
+    of = {row: {'background_flicker': np.full(6, value)} for row, value in
+          {'true': 0.5, 'phi': -2.0, 'reference': 0.0}.items()}
+    table = protocol_model.build(make_results(per_clip=of, pooled={}))
+    assert {row: cells['background_flicker'].best for row, cells in table.cells.items() if cells} == {
+        'true': True, 'phi': False, 'reference': False}  # the last is a baseline
+
+
+def test_folders_may_stand_among_the_published_rows_of_a_table(tmp_path):
+    results = make_results(protocol='folders', facts={'table': 'audio_driven'})
+    protocol_tables.write(tmp_path, results)
+    page = (tmp_path / 'table.md').read_text()
+    assert 'Table 1 of Chen et al. 2020' in page
+    assert page.count('(published)') == len(PUBLISHED)
+    assert ', Table 1; not computed here' in protocol_html.headline(protocol_model.build(results))
+
+
+def test_a_row_without_a_value_is_in_the_csv_for_its_note(tmp_path):
+    protocol_tables.write(tmp_path, make_results(row_notes={TRUTH: 'no sound'}, per_clip={}, pooled={}, by_yaw={}))
+    line = next(line for line in read_csv(tmp_path / 'table.csv') if line['row'] == TRUTH)
+    assert (line['kind'], line['metric'], line['note']) == ('baseline', '', 'no sound')
 
 
 @pytest.mark.parametrize(('speakers', 'names', 'kind'), [

@@ -18,15 +18,17 @@ def checked(tensors: Tensors, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return tensors[name].astype(np.float64)
 
 
-def scale_and_shift(tensors: Tensors, name: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+def scale_and_shift(tensors: Tensors, name: str, width: int,
+                    epsilon: float = EPSILON) -> tuple[np.ndarray, np.ndarray]:
     """What the normalisation `name` of `width` channels does to its input: (C,) and (C,) float64."""
     weight, bias, mean, variance = (checked(tensors, f'{name}.{kind}', (width,))
                                     for kind in ('weight', 'bias', 'running_mean', 'running_var'))
-    scale = weight / np.sqrt(variance + EPSILON)
+    scale = weight / np.sqrt(variance + epsilon)
     return scale, bias - scale * mean
 
 
-def fold(tensors: Tensors, convolution: str, norm: str, shape: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+def fold(tensors: Tensors, convolution: str, norm: str, shape: tuple[int, int, int, int],
+         epsilon: float = EPSILON) -> dict[str, np.ndarray]:
     """A convolution and the normalisation after it, as one convolution.
 
     Args:
@@ -34,6 +36,7 @@ def fold(tensors: Tensors, convolution: str, norm: str, shape: tuple[int, int, i
       convolution: its name; it may have a bias of its own.
       norm: the normalisation's name.
       shape: (O,I,H,W) of the convolution's weight.
+      epsilon: of the normalisation.
 
     Returns:
       {'kernel': (H,W,I,O), 'bias': (O,)}, float32.
@@ -43,7 +46,7 @@ def fold(tensors: Tensors, convolution: str, norm: str, shape: tuple[int, int, i
       ValueError: a tensor has another shape.
     """
     weight = checked(tensors, f'{convolution}.weight', shape)
-    scale, shift = scale_and_shift(tensors, norm, shape[0])
+    scale, shift = scale_and_shift(tensors, norm, shape[0], epsilon)
     if f'{convolution}.bias' in tensors:
         shift = shift + scale * checked(tensors, f'{convolution}.bias', shape[:1])
     kernel = (weight * scale[:, None, None, None]).transpose(2, 3, 1, 0)

@@ -5,9 +5,6 @@ the host in float64, for in float32 a distance of 154 is off by 0.5.
 """
 
 import dataclasses
-import io
-import os
-import zipfile
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -15,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from talkinghead_jax import files
 from talkinghead_jax.errors import UserError
 from third_party.inception_v3.network import SIZE, InceptionV3
 
@@ -105,7 +101,32 @@ class Moments:
         return cls(int(arrays['n']), np.array(arrays['total']), np.array(arrays['products']))
 
 
-def frechet_distance(first: Moments | Gaussian, second: Moments | Gaussian) -> float:
+@dataclasses.dataclass(frozen=True)
+class Rooted:
+    """A Gaussian with the root of its covariance, which takes most of a distance's time: for what is compared often.
+
+    Attributes:
+      mean: (D,).
+      variance: the trace of the covariance.
+      root: (D,D) R with R R^T = covariance.
+    """
+
+    mean: np.ndarray
+    variance: float
+    root: np.ndarray
+
+
+def rooted(statistics: Moments | Gaussian) -> Rooted:
+    """Moments, or mean (D,) and covariance (D,D), made ready for `frechet_distance`.
+
+    Raises:
+      UserError: of moments of fewer than two rows.
+    """
+    mean, covariance = _gaussian(statistics)
+    return Rooted(mean, float(np.trace(covariance)), _root(covariance))
+
+
+def frechet_distance(first: Moments | Gaussian | Rooted, second: Moments | Gaussian | Rooted) -> float:
     """Squared Frechet distance of two Gaussians (Dowson and Landau, J. Multivariate Analysis 12, 1982).
 
     |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2. The last trace is the sum of the singular values of
@@ -114,7 +135,7 @@ def frechet_distance(first: Moments | Gaussian, second: Moments | Gaussian) -> f
     pytorch-fid adds to the diagonals where its square root is not (and whose limit at 0 this is).
 
     Args:
-      first, second: moments, or mean (D,) and covariance (D,D).
+      first, second: moments, or mean (D,) and covariance (D,D), or what `rooted` made of either.
 
     Returns:
       At least 0.
@@ -122,37 +143,17 @@ def frechet_distance(first: Moments | Gaussian, second: Moments | Gaussian) -> f
     Raises:
       UserError: fewer than two rows, or features of different sizes.
     """
-    (mean, covariance), (other_mean, other_covariance) = (_gaussian(x) for x in (first, second))
-    if mean.shape != other_mean.shape:
-        raise UserError(f'FID of features of {len(mean)} and of {len(other_mean)} numbers; want those of one network')
-    overlap = np.linalg.svd(_root(covariance).T @ _root(other_covariance), compute_uv=False).sum()
-    distance = ((mean - other_mean) ** 2).sum() + np.trace(covariance) + np.trace(other_covariance) - 2 * overlap
-    return max(float(distance), 0.0)
+    return max(unclamped_distance(first, second), 0.0)
 
 
-def save_statistics(path: str | os.PathLike, statistics: Moments | Gaussian) -> None:
-    """Write `mu` and `sigma` into a .npz as pytorch-fid reads them; atomically."""
-    mean, covariance = _gaussian(statistics)
-    buffer = io.BytesIO()
-    np.savez(buffer, mu=mean, sigma=covariance)
-    files.write_atomically(path, buffer.getvalue())
-
-
-def load_statistics(path: str | os.PathLike) -> Gaussian:
-    """Mean (D,) and covariance (D,D), float64, of a .npz of pytorch-fid or `save_statistics`.
-
-    Raises:
-      UserError: there is none, or nothing whole.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            mean, covariance = (np.asarray(archive[name], np.float64) for name in ('mu', 'sigma'))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f'{path} holds no statistics of features ({error}); want a .npz with mu and sigma') from error
-    if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
-        raise UserError(f'{path} has mu of shape {mean.shape} and sigma of shape {covariance.shape}; '
-                        'want (D,) and (D, D)')
-    return mean, covariance
+def unclamped_distance(first: Moments | Gaussian | Rooted, second: Moments | Gaussian | Rooted) -> float:
+    """As `frechet_distance`, but as far below 0 as rounding takes it."""
+    first, second = (x if isinstance(x, Rooted) else rooted(x) for x in (first, second))
+    if first.mean.shape != second.mean.shape:
+        raise UserError(f'FID of features of {len(first.mean)} and of {len(second.mean)} numbers; want those of one '
+                        'network')
+    overlap = np.linalg.svd(first.root.T @ second.root, compute_uv=False).sum()
+    return float(((first.mean - second.mean) ** 2).sum() + first.variance + second.variance - 2 * overlap)
 
 
 def bias_warning(n: int, halves: float | None = None) -> str:
@@ -163,11 +164,13 @@ def bias_warning(n: int, halves: float | None = None) -> str:
 
     Args:
       n: frames, of the smaller set.
-      halves: distance of two halves of the true frames, where it is known.
+      halves: distance of two halves of the true frames, where it is known: of n / 2 frames each, and of different
+        clips, so that it is more than the bias of n frames alone.
     """
     if n >= ENOUGH:
         return ''
-    scale = '' if halves is None else f'; two halves of the true frames score {halves:.2f} against each other'
+    scale = '' if halves is None else (f'; two halves of the true frames score {halves:.2f} against each other, of '
+                                       f'different clips and about {n // 2} frames each')
     return f'FID of {n} frames is biased upwards, want {ENOUGH} or more{scale}'
 
 

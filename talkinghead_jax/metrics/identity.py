@@ -1,8 +1,9 @@
 """CSIM: the cosine between the embeddings that a face recognition network makes of two pictures.
 
-Neither the paper nor Zakharov et al. (2019), who use it, fix network, crop or alignment. This is InsightFace's
-recipe: five points to the template of ArcFace (Deng et al., CVPR 2019) by a similarity transform, 112 x 112 px.
-Numbers of two back ends are not comparable.
+The paper names ArcFace (its reference [11]; Deng et al., CVPR 2019), but which of its models, which crop and which
+alignment it does not say; nor do Zakharov et al. (2019), from whom it has the measure. This is InsightFace's recipe:
+five points to ArcFace's template by a similarity transform, 112 x 112 px. ArcFace's networks are the IResNets;
+MobileFaceNet is another one, trained on other faces. Numbers of two back ends are not comparable.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from talkinghead_jax.nn.sampling import sample_points
 from third_party.iresnet.network import IResNet
 from third_party.mobilefacenet.network import MobileFaceNet
 
-# Back end -> converted network; what comes first is the one to compare with published numbers.
+# Back end -> converted network.
 BACKENDS: Mapping[str, str] = {'iresnet100': 'iresnet100', 'iresnet50': 'iresnet50', 'mobilefacenet': 'mobilefacenet'}
 
 SIZE = 112  # px
@@ -111,8 +112,3 @@ def embed(backend: str, params: Mapping[str, Any], images: jax.Array, landmarks:
     faces = align(images, five_points(landmarks))
     embeddings = _NETWORKS[backend].of(params).apply({'params': params}, faces)
     return embeddings / jnp.maximum(jnp.sqrt((embeddings ** 2).sum(-1, keepdims=True)), _TINY)
-
-
-def cosine(first: jax.Array, second: jax.Array) -> jax.Array:
-    """`csim@arcface5`: the cosine between embeddings of length 1: (B,D) twice -> (B,) in [-1, 1]."""
-    return (first * second).sum(-1)

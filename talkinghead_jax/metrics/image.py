@@ -11,7 +11,7 @@ from jax import lax
 
 from talkinghead_jax.nn import structural_similarity
 
-LARGEST = 256  # px: of the 8-bit metrics
+LARGEST = 256  # px: what the 8-bit metrics look at
 
 
 def ssim(image: jax.Array, target: jax.Array) -> jax.Array:
@@ -39,28 +39,36 @@ def psnr(image: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def ssim_authors(images: jax.Array, targets: jax.Array) -> jax.Array:
-    """`ssim@authors`: as the authors' released code calls scikit-image, at 256 px (`at_most_256`).
+    """`ssim@authors`: as the authors' released code calls scikit-image, on pictures of 256 x 256 px (`squeezed`).
 
     Uniform 7 x 7 window, sample covariance, K1 = 0.01, K2 = 0.03, range 255, mean over the channels, no padding.
 
     Args:
-      images: (B,H,W,C) uint8, at least 7 x 7.
+      images: (B,H,W,C) uint8, of any size: smaller ones are enlarged, others lose their proportions.
       targets: same.
 
     Returns:
       (B,) float32 in [-1, 1], 1 for equal pictures; within 1e-6 of scikit-image.
     """
     window = structural_similarity.UNIFORM
-    return _ssim(images, targets, window, len(window) ** 2 / (len(window) ** 2 - 1))
+    return _ssim(squeezed(images), squeezed(targets), window, len(window) ** 2 / (len(window) ** 2 - 1))
 
 
 def ssim_wang(images: jax.Array, targets: jax.Array) -> jax.Array:
-    """`ssim@wang`: Wang et al. 2004 (Gaussian 11 x 11, sigma 1.5, population covariance); as `ssim_authors`."""
-    return _ssim(images, targets, structural_similarity.GAUSSIAN, 1.0)
+    """`ssim@wang`: Wang et al. 2004 (Gaussian 11 x 11, sigma 1.5, population covariance), at 256 px at most.
+
+    Args:
+      images: (B,H,W,C) uint8, at least 11 x 11; larger ones are shrunk by `at_most_256`, smaller ones stay.
+      targets: same.
+
+    Returns:
+      As `ssim_authors`.
+    """
+    return _ssim(at_most_256(images), at_most_256(targets), structural_similarity.GAUSSIAN, 1.0)
 
 
 def psnr_rgb(images: jax.Array, targets: jax.Array) -> jax.Array:
-    """`psnr@rgb`: peak signal-to-noise ratio of 8-bit pictures over all channels, at 256 px (`at_most_256`).
+    """`psnr@rgb`: peak signal-to-noise ratio of 8-bit pictures over all channels, at 256 px at most (`at_most_256`).
 
     The difference is taken in 32 bits: one of 8 bits wraps around.
 
@@ -93,11 +101,53 @@ def at_most_256(images: jax.Array) -> jax.Array:
     height, width = images.shape[1:3]
     if max(height, width) <= LARGEST:
         return images
-    sizes = [max(1, round(side * LARGEST / max(height, width))) for side in (height, width)]
-    high = lax.Precision.HIGHEST
-    x = jnp.einsum('oh,bhwc->bowc', _areas(height, sizes[0]), images.astype(jnp.float32), precision=high)
-    x = jnp.einsum('ow,bhwc->bhoc', _areas(width, sizes[1]), x, precision=high)
-    halved = [height, width] == [2 * side for side in sizes]
+    return _averaged(images, *(max(1, round(side * LARGEST / max(height, width))) for side in (height, width)))
+
+
+def squeezed(images: jax.Array) -> jax.Array:
+    """Bring pictures to 256 x 256 px as OpenCV's INTER_AREA does, whatever their size and proportions.
+
+    Where neither side grows, by area averages (`at_most_256` says how exactly); else, as OpenCV does then, by
+    interpolating between two pixels either way, with its fixed-point numbers: exactly its values.
+
+    Args:
+      images: (B,H,W,C) uint8.
+
+    Returns:
+      (B,256,256,C) uint8.
+    """
+    height, width = images.shape[1:3]
+    if height == width == LARGEST:
+        return images
+    return _averaged(images, LARGEST, LARGEST) if min(height, width) >= LARGEST else _interpolated(images)
+
+
+def _interpolated(images: jax.Array) -> jax.Array:
+    """(B,H,W,C) uint8 -> (B,256,256,C): INTER_AREA where a side grows; 11 bits of weight, 18 between passes."""
+    (top, upper, lower), (left, first, second) = (_taps(side) for side in images.shape[1:3])
+    x = images.astype(jnp.int32)
+    right, bottom = (np.minimum(at + 1, side - 1) for at, side in ((left, x.shape[2]), (top, x.shape[1])))
+    x = x[:, :, left] * first[None, None, :, None] + x[:, :, right] * second[None, None, :, None]
+    x = x >> 4
+    x = (x[:, top] * upper[None, :, None, None] >> 16) + (x[:, bottom] * lower[None, :, None, None] >> 16)
+    return (x + 2 >> 2).astype(jnp.uint8)
+
+
+def _taps(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of 256 outputs: which of `size` pixels comes first, and the weights of it and the next, of 2048."""
+    places = np.arange(LARGEST)
+    first = np.floor(places * (size / LARGEST)).astype(int)
+    share = ((places + 1) - (first + 1) * (LARGEST / size)).astype(np.float32)
+    share = np.where((share <= 0) | (first >= size - 1), np.float32(0), share - np.floor(share))
+    return first, *(np.rint(weight * np.float32(2048)).astype(np.int32) for weight in (1 - share, share))
+
+
+def _averaged(images: jax.Array, height: int, width: int) -> jax.Array:
+    """(B,H,W,C) uint8 to height x width by area averages; neither may be above what the pictures have."""
+    former, high = images.shape[1:3], lax.Precision.HIGHEST
+    x = jnp.einsum('oh,bhwc->bowc', _areas(former[0], height), images.astype(jnp.float32), precision=high)
+    x = jnp.einsum('ow,bhwc->bhoc', _areas(former[1], width), x, precision=high)
+    halved = former == (2 * height, 2 * width)
     x = jnp.floor(x + 0.5) if halved else jnp.round(x)  # OpenCV rounds ties up at 2:1, and to even elsewhere
     return x.astype(jnp.uint8)
 
@@ -117,7 +167,7 @@ def _ssim(images: jax.Array, targets: jax.Array, window: np.ndarray, correction:
     pixel, first along the rows, then along the columns, and the two are joined by the law of total variance: what is
     squared is small wherever the variance is.
     """
-    a, b = (at_most_256(x).astype(jnp.float32) for x in (images, targets))
+    a, b = images.astype(jnp.float32), targets.astype(jnp.float32)
     zero = jnp.zeros_like(a)
     moments = _along(1, window, _along(2, window, (a, b, zero, zero, zero)))
     mean_a, mean_b, *moments = moments

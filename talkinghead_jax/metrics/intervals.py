@@ -47,7 +47,8 @@ def bootstrap(values: np.ndarray, groups: np.ndarray, *, level: float = 0.95, dr
     values. Percentiles alone are too narrow with few groups (Hesterberg, The American Statistician 69(4), 2015,
     Sec. 5): their distances from the mean are stretched by Student's quantile over the normal one. In
     simulations with 3 to 40 groups of unequal size, 95 % intervals of Gaussian values then cover the truth in 92 to
-    95 % of cases (without: in 75 % with 3 groups). A bound may lie beyond what a bounded metric can reach.
+    95 % of cases (without: in 75 % with 3 groups). A bound may lie beyond what a bounded metric can reach:
+    tables cut it there.
 
     Args:
       values: (N,); NaN where an example has none.

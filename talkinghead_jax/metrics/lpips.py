@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from third_party.lpips.network import Backbone
+from talkinghead_jax.errors import UserError
+from third_party.lpips.network import SMALLEST, Backbone
 
 # Backbone -> the names of its converted network and of its heads.
 BACKBONES: Mapping[str, tuple[str, str]] = {
@@ -35,8 +36,12 @@ def lpips(backbone: str, params: Mapping[str, Any], heads: Mapping[str, Any], im
       (B,) float32, at least 0 with the published heads, which hold no negative weight; 0 for equal pictures.
 
     Raises:
-      ValueError: the pictures are too small.
+      UserError: there is no such backbone, or the pictures are too small.
     """
+    if backbone not in BACKBONES:
+        raise UserError(f'LPIPS backbone {backbone!r}: unknown; want one of {", ".join(BACKBONES)}')
+    if min(images.shape[1:3]) < SMALLEST:
+        raise UserError(f'LPIPS of pictures of {images.shape[1]} x {images.shape[2]} px; want {SMALLEST} px or more')
     network = Backbone.of(BACKBONES[backbone][0], params)
     both = jnp.stack([images, targets], axis=1)  # side by side, so that a batch spread over devices stays where it is
     both = both.reshape(-1, *images.shape[1:]).astype(jnp.float32) / 127.5 - 1

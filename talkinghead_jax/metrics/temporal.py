@@ -35,9 +35,9 @@ def temporal_difference_error(images: jax.Array, targets: jax.Array) -> jax.Arra
 def background_flicker(images: jax.Array, targets: jax.Array, landmarks: jax.Array) -> jax.Array:
     """`background_flicker`: mean |g_t - g_t-1| less mean |y_t - y_t-1| where neither frame shows the head.
 
-    Positive where the generated background is more restless than the true one, negative where it is more still (as
-    behind a copied frame). The background is what lies outside `head_mask` in both frames; shoulders and hair that
-    falls on them belong to it.
+    0 is right; positive where the generated background is more restless than the true one, negative where it is more
+    still (as behind a copied frame). The background is what lies outside `head_mask` in both frames; shoulders and
+    hair that falls on them belong to it.
 
     Args:
       images: (N,H,W,3) uint8, g.

@@ -4,12 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-LOWER, HIGHER, NEAR_ONE, NEITHER = 'lower', 'higher', 'near 1', ''
+from talkinghead_jax.protocols.recipes import HIGHER, LOWER, NEAR_ONE, NEAR_ZERO, NEITHER
+
+ARROWS: Mapping[str, str] = {LOWER: '↓', HIGHER: '↑', NEAR_ONE: '→ 1', NEAR_ZERO: '→ 0', NEITHER: ''}
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """How a metric is shown: `better` is 'lower', 'higher', 'near 1' or '' (only to compare with)."""
+    """How a metric is shown: `better` is 'lower', 'higher', 'near 1', 'near 0' or '' (only to compare with)."""
 
     unit: str
     better: str
@@ -19,7 +21,7 @@ class Metric:
         """A number that is smaller where `value` is better; infinite where there is no value."""
         if not math.isfinite(value) or self.better == NEITHER:
             return math.inf
-        return {LOWER: value, HIGHER: -value, NEAR_ONE: abs(value - 1)}[self.better]
+        return {LOWER: value, HIGHER: -value, NEAR_ONE: abs(value - 1), NEAR_ZERO: abs(value)}[self.better]
 
 
 METRICS: Mapping[str, Metric] = {
@@ -91,7 +93,17 @@ def number(value: float | None) -> str:
     """Four significant digits at most, a dash where there is no value."""
     if value is None or not math.isfinite(value):
         return '–'
-    if value == 0:
-        return '0'
-    digits = max(0, min(4, 2 - math.floor(math.log10(abs(value)))))
-    return f'{value:.{digits}f}'
+    return f'{value:.{_digits(value)}f}' if value else '0'
+
+
+def bounds(mean: float, low: float, high: float) -> tuple[str, str] | None:
+    """The bounds of an interval, with the digits of its mean as `number` shows it; None where there are none."""
+    if not math.isfinite(low + high):
+        return None
+    digits = _digits(mean or max(abs(low), abs(high)))
+    return f'{low:.{digits}f}', f'{high:.{digits}f}'
+
+
+def _digits(value: float) -> int:
+    """Decimals of a number that has four significant digits at most."""
+    return max(0, min(4, 2 - math.floor(math.log10(abs(value))))) if value else 0

@@ -12,16 +12,18 @@ import numpy as np
 from talkinghead_jax import files
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.metrics.intervals import Interval, holm, paired
-from talkinghead_jax.protocols.recipes import POOL
+from talkinghead_jax.protocols.recipes import HIGHER, NEAR_ONE, NEAR_ZERO, NEITHER, POOL
 from talkinghead_jax.protocols.results import Results
 from talkinghead_jax.report import catalogue, protocol_formats
-from talkinghead_jax.report.protocol_model import entry, groups, recipe
+from talkinghead_jax.report.protocol_model import FEW, entry, groups, plural, recipe
 
 FILES = ('comparison.csv', 'comparison.json', 'comparison.md')
 LEVEL = 0.05  # a corrected p-value below it tells the two apart
 FIRST, SECOND, TIED, UNKNOWN = 'first', 'second', 'no difference shown', '–'
 
-_MUST_AGREE = ('version', 'weights', 'size', 'crop', 'level')  # of a recipe, or its numbers mean different things
+_MUST_AGREE = ('version', 'weights', 'picture', 'size', 'crop', 'level')  # of a recipe, or it is another metric
+_FACTS_AGREE = ('data', 'split', 'size', 'frames', 'crop')  # where both runs have them
+_IDEAL = {NEAR_ONE: 1.0, NEAR_ZERO: 0.0}
 _HEAD = ('metric', 'first', 'second', 'first - second [95 % interval]', 'p', 'p (Holm)', 'clips', 'better')
 
 
@@ -31,13 +33,15 @@ class Pair:
 
     Attributes:
       row, label, metric: which.
-      first, second: mean over the clips that have a value in both; of a metric of all frames together, its value.
+      first, second: mean over the clips that have a value in both; of a metric of all frames together, its value; of
+        one whose ideal is 0 or 1, of the distances of the clips' values from it.
       difference: first minus second; without bounds where nothing tells how much other speakers would differ.
-      p_value: of the sign-flip test, NaN of a metric of all frames together.
+      p_value: of the sign-flip test; NaN where there is no test: of a metric of all frames together, of one of which
+        neither more nor less is better, and of a multiple of another.
       corrected: the same by Holm's method over the metrics of the row.
       clips: that have a value in both.
       better: 'first' or 'second' where `corrected` is below 5 %, 'no difference shown' where it is not; '–' where
-        there is no p-value, or neither more nor less is better.
+        there is no p-value.
     """
 
     row: str
@@ -80,8 +84,10 @@ def compare(first: Results, second: Results) -> Comparison:
     Metrics of all frames together are compared, without a test, only where both runs are of the same clips.
 
     Raises:
-      UserError: no clip, or no metric of any row, is in both; or a metric was not computed by one recipe in both.
+      UserError: the runs are of different protocols or data; no clip, or no metric of any row, is in both; or a
+        metric was not computed by one recipe in both.
     """
+    _check_same_experiment(first, second)
     _, here, there = np.intersect1d(first.clips['clip_id'], second.clips['clip_id'], return_indices=True)
     counts = [len(run.clips['clip_id']) for run in (first, second)]
     if not len(here):
@@ -95,7 +101,7 @@ def compare(first: Results, second: Results) -> Comparison:
         found = [_pair(first, second, row, metric, (here, there), names)
                  for metric in _shared(first, second, row, whole)]
         corrected = holm(np.array([pair.p_value for pair in found]))
-        pairs += [_judged(first, dataclasses.replace(pair, corrected=float(p)))
+        pairs += [_judged(dataclasses.replace(pair, corrected=float(p)), entry(first, pair.metric).better)
                   for pair, p in zip(found, corrected, strict=True) if pair.clips]
     if not pairs:
         raise UserError(f'comparison: found no metric of a row that is in both runs (rows {", ".join(first.labels)} '
@@ -103,9 +109,22 @@ def compare(first: Results, second: Results) -> Comparison:
     tests = max(sum(not np.isnan(pair.p_value) for pair in pairs if pair.row == row) for row in first.labels)
     notes = _limits(len(np.unique(names)), kind, tests)
     unequal = int((clips['frames'] != np.asarray(second.clips['frames'])[there]).sum())
-    notes += [f'{unequal} clips have another number of frames in the second run'] if unequal else []
+    notes += [f'another number of frames in the second run: {plural(unequal, "clips")}'] if unequal else []
+    notes += [f'{metric}: means of |value{f" - {ideal:g}" if ideal else ""}|, for {ideal:g} is best'
+              for metric in dict.fromkeys(pair.metric for pair in pairs)
+              if (ideal := _IDEAL.get(entry(first, metric).better)) is not None]
     only = (count - len(here) for count in counts)
     return Comparison(len(here), *only, kind, len(np.unique(names)), pairs, notes)
+
+
+def _check_same_experiment(first: Results, second: Results) -> None:
+    """Refuse runs whose numbers are of different protocols or data, whatever their clips are called."""
+    both = [(name, getattr(first, name), getattr(second, name)) for name in ('protocol', 'dataset')]
+    both += [(name, first.facts.get(name), second.facts.get(name)) for name in _FACTS_AGREE]
+    for name, ours, theirs in both:
+        if ours and theirs and ours != theirs:
+            raise UserError(f'comparison: found {name} {ours!r} in the first run and {theirs!r} in the second; want '
+                            'two evaluations of the same')
 
 
 def _shared(first: Results, second: Results, row: str, whole: bool) -> list[str]:
@@ -131,34 +150,39 @@ def _told(value: Any) -> str:
 
 def _pair(first: Results, second: Results, row: str, metric: str, places: tuple[np.ndarray, np.ndarray],
           names: np.ndarray) -> Pair:
-    label = first.labels[row]
-    if recipe(first, metric).get('level') == POOL:
+    label, of, better = first.labels[row], recipe(first, metric), entry(first, metric).better
+    if of.get('level') == POOL:
         means = first.mean(row, metric), second.mean(row, metric)
         return Pair(row, label, metric, *means, Interval(means[0] - means[1], np.nan, np.nan), np.nan, np.nan,
                     len(names), UNKNOWN)
     values = [np.asarray(run.per_clip[row][metric], np.float64)[place]
               for run, place in zip((first, second), places, strict=True)]
+    if better in _IDEAL:
+        values = [np.abs(value - _IDEAL[better]) for value in values]
     both = ~np.isnan(values[0] - values[1])
     means = [float(of[both].mean()) if both.any() else float('nan') for of in values]
     found = paired(*values, names)
-    return Pair(row, label, metric, *means, found.difference, found.p_value, np.nan, found.n, UNKNOWN)
+    tested = better != NEITHER and not of.get('multiple_of')
+    return Pair(row, label, metric, *means, found.difference, found.p_value if tested else np.nan, np.nan, found.n,
+                UNKNOWN)
 
 
-def _judged(results: Results, pair: Pair) -> Pair:
-    badness = [entry(results, pair.metric).badness(mean) for mean in (pair.first, pair.second)]
-    if np.isnan(pair.corrected) or not np.isfinite(badness).all():
+def _judged(pair: Pair, better: str) -> Pair:
+    """Which run is better, of a metric of which `better` is better."""
+    if np.isnan(pair.corrected):
         return pair
-    better = FIRST if badness[0] < badness[1] else SECOND
-    return dataclasses.replace(pair, better=better if pair.corrected < LEVEL else TIED)
+    ahead = FIRST if (pair.first > pair.second) == (better == HIGHER) else SECOND
+    return dataclasses.replace(pair, better=ahead if pair.corrected < LEVEL else TIED)
 
 
 def _limits(count: int, kind: str, tests: int) -> list[str]:
-    """A sentence where no difference, however large, could be shown."""
+    """What few groups cannot show: bounds to rely on, or any difference, however large."""
     least = 2.0 ** (1 - count)
+    rough = [f'intervals over fewer than {FEW} {kind} are rough'] if 1 < count < FEW else []
     if not tests or least * tests < LEVEL:
-        return []
-    return [f'no p-value of {count} {kind} lies below {least:g}, nor below {min(least * tests, 1):g} when corrected '
-            f'for {tests} metrics: too few to show any difference']
+        return rough
+    return [*rough, f'no p-value of {plural(count, kind)} lies below {least:g}, nor below {min(least * tests, 1):g} '
+                    f'when corrected for {tests} metrics: too few to show any difference']
 
 
 def write(folder: str | os.PathLike, first: Results, second: Results, names: tuple[str, str]) -> str:
@@ -202,8 +226,8 @@ def _title(found: Comparison, names: tuple[str, str]) -> str:
     apart = [f'{count} only in {name}' for count, name in
              zip((found.only_first, found.only_second), names, strict=True) if count]
     clips = f'{found.clips} clips in both' + (f' ({", ".join(apart)})' if apart else '')
-    return (f'{names[0]} (first) and {names[1]} (second): {clips}, intervals and p-values over {found.groups} '
-            f'{found.grouped}')
+    over = f'{"intervals and " if found.groups > 1 else "no intervals, "}p-values over'
+    return f'{names[0]} (first) and {names[1]} (second): {clips}, {over} {plural(found.groups, found.grouped)}'
 
 
 def _cells(results: Results, pair: Pair, names: tuple[str, str]) -> list[str]:

@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from talkinghead_jax.protocols.recipes import HIGHER, LOWER, RECIPES
 from talkinghead_jax.protocols.results import TRUTH, YAW_EDGES, Results
-from talkinghead_jax.report import figures
+from talkinghead_jax.report import catalogue, figures
 from talkinghead_jax.report.figures import Chart, Theme
-from talkinghead_jax.report.protocol_model import Table
+from talkinghead_jax.report.protocol_model import Table, entry
 
 OFFSET = 'lse_offset@syncnet'
 REACH = 15  # frames: how far SyncNet looks
@@ -22,7 +21,6 @@ _COLUMNS = 3
 _DOTS = 150  # of a strip: more would be a block
 _LONGEST_LABEL = 26
 _MARKERS = 'os^vDPX'
-_ARROWS = {LOWER: ' ↓', HIGHER: ' ↑'}
 _K = re.compile(r'[\s,(]*\bK\s*=\s*(\d+)\)?')
 
 
@@ -33,7 +31,7 @@ def distributions(results: Results, metrics: Sequence[str]) -> Chart:
     def draw(theme: Theme) -> Figure:
         figure, grid = _grid(len(metrics), 0.24 * len(rows) + 0.5)
         for place, (axes, metric) in enumerate(zip(grid, metrics, strict=False)):
-            figures.style_axes(axes, theme, _title(metric), 8)
+            figures.style_axes(axes, theme, _title(results, metric), 8)
             for y, row in enumerate(rows):
                 _box(axes, theme, y, _values(results, row, metric), _color(results, row, theme))
             axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -64,7 +62,7 @@ def yaw(results: Results, metrics: Sequence[str]) -> Chart:
     def draw(theme: Theme) -> Figure:
         figure, grid = _grid(len(metrics), 1.75)
         for axes, metric in zip(grid, metrics, strict=False):
-            figures.style_axes(axes, theme, _title(metric), 8)
+            figures.style_axes(axes, theme, _title(results, metric), 8)
             counts = np.zeros(len(YAW_EDGES) - 1, int)
             for row, style in styles(results, theme).items():
                 if metric in results.by_yaw.get(row, {}):
@@ -95,7 +93,7 @@ def by_references(table: Table, metrics: Sequence[str]) -> Chart:
         figure, grid = _grid(len(metrics), 1.75)
         style = styles(results, theme)
         for axes, metric in zip(grid, metrics, strict=False):
-            figures.style_axes(axes, theme, _title(metric), 8)
+            figures.style_axes(axes, theme, _title(results, metric), 8)
             for name, rows in lines.items():
                 x = [numbers.index(found[row]) for row in rows]
                 bounds = np.array([_bounds(table, row, metric) for row in rows])
@@ -144,7 +142,8 @@ def offsets(results: Results) -> Chart:
                      color=_color(results, row, theme))
             axes.set_xlim(-REACH - 1, REACH + 1)
             axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        figure.supxlabel('offset (frames); positive: the sound comes late', color=theme.muted, fontsize=7.5)
+        shown = entry(results, OFFSET)
+        figure.supxlabel(f'{shown.unit}; {shown.meaning}', color=theme.muted, fontsize=7.5)
         return figure
 
     return draw
@@ -180,11 +179,9 @@ def _values(results: Results, row: str, metric: str) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _title(metric: str) -> str:
-    recipe = RECIPES.get(metric)
-    if recipe is None:
-        return metric
-    return metric + (f' ({recipe.unit})' if recipe.unit else '') + _ARROWS.get(recipe.better, '')
+def _title(results: Results, metric: str) -> str:
+    shown = entry(results, metric)
+    return ' '.join(filter(None, (metric, f'({shown.unit})' if shown.unit else '', catalogue.ARROWS[shown.better])))
 
 
 def _short(label: str) -> str:

@@ -130,7 +130,7 @@ def table(results: Results, row: str) -> str:
         f'<tr><th scope="row">{html.escape(str(clip))}</th><td>{html.escape(str(speaker))}</td><td>{frames}</td>'
         + ''.join(f'<td>{column[i]}</td>' for column in columns) + '</tr>'
         for i, (clip, speaker, frames) in enumerate(keys))
-    title = f'All {len(results.clips["clip_id"])} clips: {results.labels[row]}'
+    title = f'All clips ({len(results.clips["clip_id"])}): {results.labels[row]}'
     return (f'<details><summary>{html.escape(title)}</summary>'
             f'<div class="scroll tall"><table class="wide sortable"><thead><tr>{head}</tr></thead>'
             f'<tbody>{body}</tbody></table></div></details>')

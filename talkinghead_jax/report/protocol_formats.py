@@ -1,13 +1,10 @@
 """How `protocol_model.Table` looks as plain text, as Markdown and as LaTeX."""
 
-import math
 from collections.abc import Callable, Iterator
 
-from talkinghead_jax.protocols import published
 from talkinghead_jax.report import catalogue
-from talkinghead_jax.report.protocol_model import PUBLISHED, Cell, Table, entry, recipe
+from talkinghead_jax.report.protocol_model import BEST, PUBLISHED, Cell, Table, entry, plural, recipe
 
-ARROWS = {catalogue.LOWER: '↓', catalogue.HIGHER: '↑', catalogue.NEAR_ONE: '→ 1', catalogue.NEITHER: ''}
 NOTHING = '–'
 _WIDTH = 5  # metrics side by side in Markdown and LaTeX
 
@@ -16,17 +13,18 @@ def title(table: Table) -> str:
     """One line: protocol, dataset, and how much was evaluated."""
     results = table.results
     what = ' '.join(filter(None, (results.protocol.replace('_', '-'), results.dataset)))
-    return f'{what}: {len(results.clips["clip_id"])} clips, {int(sum(results.clips["frames"]))} frames'
+    clips, frames = len(results.clips['clip_id']), int(sum(results.clips['frames']))
+    return f'{what}: {plural(clips, "clips")}, {plural(frames, "frames")}'
 
 
 def footnotes(table: Table, metrics: tuple[str, ...] | None = None) -> list[str]:
     """What one must know to read the numbers, a sentence each; of all metrics, or of some."""
     results = table.results
-    shown = metrics or (*table.metrics, *table.missing)
-    lines = [f'In brackets: 95 % bootstrap interval over {table.grouped}; a metric of all frames together has none.']
+    shown = metrics or tuple(dict.fromkeys((*table.metrics, *table.missing, *table.columns.values())))
+    lines = [f'{_means(table)}. A metric of all frames together has one value, and no interval.', f'Bold: {BEST}.']
     under = {column: metric for column, metric in table.columns.items() if metric in shown}
     if under:
-        lines.append(f'Published rows: {published.TABLES[results.protocol]} of Chen et al. 2020, copied as they are: '
+        lines.append(f'Published rows: {table.source} of Chen et al. 2020, copied as they are: '
                      'of other test clips, and by the recipes of their authors.')
     for column, metric in under.items():
         reason = recipe(results, metric).get('incomparable')
@@ -38,10 +36,16 @@ def footnotes(table: Table, metrics: tuple[str, ...] | None = None) -> list[str]
     return lines
 
 
+def _means(table: Table) -> str:
+    bounds = f'{"in brackets " if table.groups > 1 else ""}{table.intervals}'
+    return f'Means over clips, of a clip over its frames; {bounds}'
+
+
 def _recipe(table: Table, metric: str) -> str:
     of = recipe(table.results, metric)
-    parts = [of.get('meaning', ''), *(f'{name}: {of[name]}' for name in ('size', 'crop') if of.get(name, '-') != '-')]
-    parts += [f'weights of {name}: {digest[:12]}' for name, digest in (of.get('weights') or {}).items()]
+    parts = [of.get('meaning', ''), *(f'{name}: {of[name]}' for name in ('picture', 'size', 'crop')
+                                      if of.get(name) not in (None, '', '-'))]
+    parts += [f'weights of {name}: {digest[:12] or "unknown"}' for name, digest in (of.get('weights') or {}).items()]
     version = f' (version {of["version"]})' if 'version' in of else ''
     return f'{metric}{version}: {"; ".join(filter(None, parts))}.'
 
@@ -62,7 +66,7 @@ def text(table: Table) -> str:
                                    for label, values in table.published)])]
     warned = [f'{metric}: {note}' for metric, note in results.notes.items() if metric in table.metrics]
     warned += [f'{results.labels.get(row, row)}: {note}' for row, note in results.row_notes.items()]
-    return '\n'.join([*parts, '', f'in brackets: 95 % interval over {table.grouped}', *warned])
+    return '\n'.join([*parts, '', f'{_means(table)}; *: {BEST}', *warned])
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
@@ -110,7 +114,9 @@ def latex(table: Table) -> str:
         head = ' & '.join(['', *(_tex_heading(table, metric) for metric in block)])
         caption = title(table) + ('.' if place == 0 else ' (continued).')
         shown = block if place else (*block, *table.missing)
-        parts.append(_tex_table(caption, len(block), head, lines, footnotes(table, tuple(dict.fromkeys(shown)))))
+        notes = footnotes(table, tuple(dict.fromkeys(shown)))
+        notes += [f'{name}: {value}.' for name, value in table.results.facts.items()] if place == 0 else []
+        parts.append(_tex_table(caption, len(block), head, lines, notes))
     return '\n'.join(parts)
 
 
@@ -156,7 +162,7 @@ def _yaw_table(table: Table) -> tuple[list[str], list[list[str]]]:
 
 def _heading(table: Table, metric: str) -> str:
     shown = entry(table.results, metric)
-    return ' '.join(filter(None, (metric, f'({shown.unit})' if shown.unit else '', ARROWS[shown.better])))
+    return ' '.join(filter(None, (metric, f'({shown.unit})' if shown.unit else '', catalogue.ARROWS[shown.better])))
 
 
 def _tex_heading(table: Table, metric: str) -> str:
@@ -170,14 +176,15 @@ def _number(table: Table, row: str, metric: str, bold: str, usual: str = '{}',
     cell = table.cells[row].get(metric)
     if cell is None:
         return usual.format(escape(NOTHING))
-    return (bold if cell.best else usual).format(escape(_with_interval(cell, len(table.results.clips['clip_id']))))
+    return (bold if cell.best else usual).format(escape(_with_interval(cell, table.partly(cell))))
 
 
-def _with_interval(cell: Cell, clips: int) -> str:
-    """'3.30 [3.27, 3.33] (5 of 6 clips)': what is not there, or not special, is left out."""
-    number, low, high = map(catalogue.number, (cell.interval.mean, cell.interval.low, cell.interval.high))
-    interval = f' [{low}, {high}]' if math.isfinite(cell.interval.low) else ''
-    return number + interval + (f' ({cell.clips} of {clips} clips)' if cell.clips < clips else '')
+def _with_interval(cell: Cell, partly: list[str]) -> str:
+    """'3.30 [3.27, 3.33] (5 of 6 clips, 400 of 455 frames)': what is not there, or not special, is left out."""
+    found = cell.interval
+    bounds = catalogue.bounds(found.mean, found.low, found.high)
+    return (catalogue.number(found.mean) + (f' [{", ".join(bounds)}]' if bounds else '')
+            + (f' ({", ".join(partly)})' if partly else ''))
 
 
 def _plain(value: float | None) -> str:

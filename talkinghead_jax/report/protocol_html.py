@@ -1,21 +1,17 @@
 """Tables of an evaluation of whole videos as HTML: the paper's columns, every metric, and the recipes."""
 
 import html
-import math
 from collections.abc import Mapping, Sequence
 
-from talkinghead_jax.protocols import published
-from talkinghead_jax.protocols.recipes import HIGHER, LOWER, POOL, RECIPES
+from talkinghead_jax.protocols.recipes import POOL, RECIPES
 from talkinghead_jax.report import catalogue
-from talkinghead_jax.report.protocol_model import BASELINE, Table, entry, recipe
+from talkinghead_jax.report.protocol_model import BASELINE, Table, entry, plural, recipe
 
 _BESIDE = ('lse_c@syncnet', 'lse_d@syncnet')  # shown with the paper's columns: they tell of the mouth and the sound
 _MAIN = ('lmd@mean20-mediapipe', 'ssim@authors', 'psnr@rgb', 'fid@pytorch-fid', 'lpips@alex', *_BESIDE,
-         'temporal_difference_error', 'background_flicker', 'rotation_deg')
+         'temporal_difference_error', 'background_flicker', 'rotation_deg@driving', 'rotation_deg@mediapipe')
 _SOURCE = 'Published by Chen et al. 2020'
-_ARROWS = {LOWER: ' ↓', HIGHER: ' ↑'}
 _HASH = 12  # digits shown of a SHA-256
-_DIGITS = 2  # of an interval about a mean that is shown as a whole number below 100
 
 
 def main(metrics: Sequence[str]) -> list[str]:
@@ -32,14 +28,14 @@ def headline(table: Table) -> str:
     for row, label in results.labels.items():
         cells = ''.join(_cell(table, row, metric) for metric in metrics)
         kind = ' class="baseline"' if table.kind(row) == BASELINE else ''
-        note = _aside('meaning', results.row_notes.get(row, ''))
+        note = _aside('note', results.row_notes.get(row, ''))
         body.append(f'<tr{kind}><th scope="row">{html.escape(label)}{note}</th>{cells}</tr>')
     if table.published:
         body.append(f'<tr class="published rule"><th scope="rowgroup" colspan="{len(metrics) + 1}"><div>{_SOURCE}, '
-                    f'{published.TABLES[results.protocol]}; not computed here</div></th></tr>')
+                    f'{table.source}; not computed here</div></th></tr>')
         body += [_published_row(table, metrics, *row) for row in table.published]
     remarks = [f'{metric}: {results.notes[metric]}' for metric in metrics if metric in results.notes]
-    return (f'<div class="scroll"><table class="wide"><thead><tr><th scope="col">mean and 95&nbsp;% interval</th>'
+    return (f'<div class="scroll"><table class="wide"><thead><tr><th scope="col">method</th>'
             f'{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
             + ''.join(f'<p class="footnote warning">{html.escape(remark)}</p>' for remark in remarks)
             + _incomparable(table))
@@ -81,24 +77,25 @@ def everything(table: Table) -> str:
                     f'<td class="missing" colspan="{max(1, len(rows))}"><div>{html.escape(note)}</div></td></tr>')
     if not body:
         return '<p class="lead">No metric has a value.</p>'
-    return (f'<div class="scroll"><table class="wide"><thead><tr><th scope="col">n = {_clips(table)} clips</th>'
+    return (f'<div class="scroll"><table class="wide"><thead><tr><th scope="col">{_clips(table)}</th>'
             f'{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>')
 
 
 def recipes(table: Table) -> str:
-    """What was done for each number: version, size, crop and the hashes of the networks."""
+    """What was done for each number: version, pictures, size, crop and the hashes of the networks."""
     body = []
     for metric in table.metrics:
         found = recipe(table.results, metric)
         weights = '<br>'.join(f'{html.escape(name)} <code title="{html.escape(str(digest))}">'
-                              f'{html.escape(str(digest)[:_HASH])}…</code>'
+                              f'{html.escape(str(digest)[:_HASH] or "unknown")}…</code>'
                               for name, digest in found.get('weights', {}).items())
-        cells = (found.get('version', '–'), _level(table, found), found.get('size', '–'), found.get('crop', '–'))
+        cells = (found.get('version', '–'), _level(table, found),
+                 *(found.get(name) or '–' for name in ('picture', 'size', 'crop')))
         body.append(f'<tr><th scope="row">{html.escape(metric)}{_meaning(table, metric)}</th>'
                     + ''.join(f'<td>{html.escape(str(cell))}</td>' for cell in cells)
                     + f'<td>{weights or "–"}</td><td>{found.get("better") or "neither"}</td></tr>')
     head = ''.join(f'<th scope="col">{name}</th>'
-                   for name in ('metric', 'version', 'of', 'size', 'crop', 'weights (SHA-256)', 'better'))
+                   for name in ('metric', 'version', 'of', 'pictures', 'size', 'crop', 'weights (SHA-256)', 'better'))
     return (f'<div class="scroll"><table class="wide left"><thead><tr>{head}</tr></thead>'
             f'<tbody>{"".join(body)}</tbody></table></div>')
 
@@ -108,14 +105,14 @@ def _level(table: Table, found: Mapping[str, str]) -> str:
     return {POOL: frames, 'clip': 'clips'}.get(found.get('level', ''), 'frames, then clips')
 
 
-def _clips(table: Table) -> int:
-    return len(table.results.clips['clip_id'])
+def _clips(table: Table) -> str:
+    return plural(len(table.results.clips['clip_id']), 'clips')
 
 
 def _name(table: Table, metric: str) -> str:
     shown = entry(table.results, metric)
     unit = f' <span class="unit">{html.escape(shown.unit)}</span>' if shown.unit else ''
-    arrow = (f'<span title="{shown.better} is better">{_ARROWS[shown.better]}</span>' if shown.better in _ARROWS
+    arrow = (f'&nbsp;<span title="{shown.better} is better">{catalogue.ARROWS[shown.better]}</span>' if shown.better
              else '')
     return f'{html.escape(metric).replace("@", "<wbr>@")}{arrow}{unit}'
 
@@ -125,18 +122,15 @@ def _meaning(table: Table, metric: str) -> str:
 
 
 def _cell(table: Table, row: str, metric: str, counted: bool = False) -> str:
-    """Mean, its interval below it, and the number of clips where not all have a value."""
+    """Mean, its interval below it, and over how many clips and frames it is where not over all."""
     cell = table.cells[row].get(metric)
     if cell is None:
         return '<td>–</td>'
-    found, below = cell.interval, ''
-    text = catalogue.number(found.mean)
-    if math.isfinite(found.low + found.high):
-        digits = len(text.partition('.')[2]) or (0 if abs(found.mean) >= 100 else _DIGITS)
-        below = f'{found.low:.{digits}f} to {found.high:.{digits}f}'
-    if counted and cell.clips < _clips(table):
-        below += f'{", " if below else ""}n = {cell.clips}'
-    return f'<td>{f"<b>{text}</b>" if cell.best else text}{_aside("interval", below)}</td>'
+    found, text = cell.interval, catalogue.number(cell.interval.mean)
+    bounds = catalogue.bounds(found.mean, found.low, found.high)
+    below = _aside('interval', ' to '.join(bounds or ()))
+    below += ''.join(_aside('interval', part) for part in (table.partly(cell) if counted else ()))
+    return f'<td>{f"<b>{text}</b>" if cell.best else text}{below}</td>'
 
 
 def _aside(kind: str, text: str) -> str:

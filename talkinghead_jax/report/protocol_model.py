@@ -1,7 +1,7 @@
 """The table of an evaluation of whole videos before it is written: cells, published rows, bins of yaw."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,24 @@ from talkinghead_jax.protocols.results import YAW_EDGES, Results
 from talkinghead_jax.report import catalogue
 
 OURS, BASELINE, PUBLISHED, MISSING = 'ours', 'baseline', 'published', 'not computed'
+BEST = 'the best of our methods, baselines aside'  # what is bold, or starred
+FEW = 5  # groups: intervals over fewer are rough
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A number of ours: mean and interval, over how many clips, and whether no other method of ours is better."""
+    """A number of ours.
+
+    Attributes:
+      interval: mean over clips and bounds, which lie within what the metric can be.
+      clips: that have a value.
+      frames: of these clips that have a value; None where it is unknown, or no value a frame.
+      best: whether no other method of ours is better.
+    """
 
     interval: Interval
     clips: int
+    frames: int | None
     best: bool
 
 
@@ -30,7 +40,8 @@ class Table:
 
     Attributes:
       results: what it was made of.
-      grouped: what the intervals are over: '3 speakers', or '6 clips'.
+      grouped: what the intervals are over: '3 speakers', or '1 clip'.
+      groups: how many these are.
       metrics: all that have a value, in the order of the recipes.
       cells: row -> metric -> cell; none where the row has no value.
       published: the paper's rows.
@@ -40,6 +51,7 @@ class Table:
 
     results: Results
     grouped: str
+    groups: int
     metrics: tuple[str, ...]
     cells: Mapping[str, Mapping[str, Cell]]
     published: list[published.Row]
@@ -49,6 +61,25 @@ class Table:
     def kind(self, row: str) -> str:
         """'baseline' or 'ours'."""
         return BASELINE if row in self.results.baselines else OURS
+
+    @property
+    def source(self) -> str:
+        """The paper's table that the published rows are of, as 'Table 1'."""
+        return published.TABLES[_protocol(self.results)]
+
+    @property
+    def intervals(self) -> str:
+        """What the intervals are over, and what they are worth: one speaker, or one clip, tells nothing of others."""
+        if self.groups < 2:
+            return f'no intervals, for there is only {self.grouped}' if self.groups else 'no intervals'
+        rough = f'; they are rough, being over fewer than {FEW}' if self.groups < FEW else ''
+        return f'95 % bootstrap intervals over {self.grouped}, cut at what a metric can be{rough}'
+
+    def partly(self, cell: Cell) -> list[str]:
+        """Over what a number is, where that is not all: 'N of M clips', 'N of M frames'."""
+        clips, frames = len(self.results.clips['clip_id']), int(np.sum(self.results.clips['frames']))
+        found = [f'{cell.clips} of {clips} clips'] if cell.clips != clips else []
+        return found + ([f'{cell.frames} of {frames} frames'] if cell.frames not in (None, frames) else [])
 
     @property
     def missing(self) -> dict[str, str]:
@@ -84,25 +115,45 @@ def groups(clips: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
     return np.where(speakers == '', names, speakers), 'speakers'
 
 
+def plural(count: int, kind: str) -> str:
+    """'3 speakers', or '1 clip'."""
+    return f'{count} {kind.removesuffix("s") if count == 1 else kind}'
+
+
 def build(results: Results) -> Table:
     """The table of an evaluation."""
     names, kind = groups(results.clips)
     metrics = results.metrics()
-    cells = {row: {metric: _cell(results, row, metric, names) for metric in metrics
+    best = {metric: _best(results, metric) for metric in metrics}
+    cells = {row: {metric: _cell(results, row, metric, names, row in best[metric]) for metric in metrics
                    if not np.isnan(results.mean(row, metric))} for row in results.labels}
-    rows = published.published(results.protocol, results.dataset)
+    rows = published.published(_protocol(results), results.dataset)
     beside = {recipe(results, metric).get('column'): metric for metric in reversed((*metrics, *RECIPES))}
     columns = {column: beside[column] for column in dict.fromkeys(column for _, values in rows for column in values)}
-    grouped = f'{len(np.unique(names))} {kind}'
-    return Table(results, grouped, tuple(metrics), cells, rows, columns, list(_yaw(results)))
+    count = len(np.unique(names))
+    return Table(results, plural(count, kind), count, tuple(metrics), cells, rows, columns, list(_yaw(results)))
 
 
-def _cell(results: Results, row: str, metric: str, names: np.ndarray) -> Cell:
-    mean = results.mean(row, metric)
-    best = row in _best(results, metric)
-    if recipe(results, metric).get('level') == POOL:
-        return Cell(Interval(mean, np.nan, np.nan), len(names), best)
-    return Cell(bootstrap(results.per_clip[row][metric], names), results.count(row, metric), best)
+def _protocol(results: Results) -> str:
+    """That of the paper: of folders of videos, what they are said to have been made by."""
+    return results.facts.get('table') or results.protocol
+
+
+def _cell(results: Results, row: str, metric: str, names: np.ndarray, best: bool) -> Cell:
+    of = recipe(results, metric)
+    if of.get('level') == POOL:
+        return Cell(Interval(results.mean(row, metric), np.nan, np.nan), len(names), None, best)
+    counted = results.counted.get(row, {}).get(metric)
+    found = _within(bootstrap(results.per_clip[row][metric], names), of.get('possible', (None, None)))
+    return Cell(found, results.count(row, metric), None if counted is None else int(np.sum(counted)), best)
+
+
+def _within(interval: Interval, possible: Sequence[float | None]) -> Interval:
+    """The interval without what the metric cannot be; NaN stays."""
+    least, largest = (end if bound is None else bound
+                      for bound, end in zip(possible, (-np.inf, np.inf), strict=True))
+    low, high = (float(np.clip(bound, least, largest)) for bound in (interval.low, interval.high))
+    return Interval(interval.mean, low, high)
 
 
 def _best(results: Results, metric: str) -> set[str]:

@@ -31,7 +31,8 @@ h2.protocol { font-size: 1.45rem; margin: 2.4rem 0 0; scroll-margin-top: 1rem; }
 .wide .missing { color: var(--muted); text-align: left; white-space: normal; }
 .wide.left th, .wide.left td { text-align: left; white-space: normal; }
 .interval { color: var(--muted); font-size: .85em; line-height: 1.3; }
-.wide .meaning { font-size: .87em; }
+.wide .meaning, .wide .note { font-size: .87em; }
+.wide .note { color: var(--muted); line-height: 1.35; }
 .warning { color: var(--warning); font-size: .87em; line-height: 1.35; font-weight: 400; }
 .baseline th, .baseline td { font-weight: 400; }
 .published > *, .wide .published th:first-child { color: var(--muted); background: var(--greyed); font-weight: 400; }
@@ -129,7 +130,7 @@ def _numbers(anchor: str, table: protocol_model.Table) -> Iterator[str]:
     yield (f'<h2 class="protocol" id="{anchor}">{html.escape(_title(results))}</h2>'
            f'<div class="facts">{elements.definitions(_facts(results))}</div>')
     yield elements.section(
-        f'{anchor}-numbers', 'Numbers', _LEAD.format(html.escape(table.grouped)),
+        f'{anchor}-numbers', 'Numbers', _LEAD.format(html.escape(table.intervals)),
         protocol_html.headline(table), '<h3>All metrics</h3>', protocol_html.everything(table),
         f'<details><summary>How each number is made</summary>{protocol_html.recipes(table)}</details>')
     charts = ''.join(_charts(table))
@@ -137,8 +138,8 @@ def _numbers(anchor: str, table: protocol_model.Table) -> Iterator[str]:
         yield elements.section(f'{anchor}-charts', 'Where the numbers come from', charts)
 
 
-_LEAD = ('<p class="lead">Means over clips, with 95 % bootstrap intervals over {}. The best method is bold, '
-         'baselines aside. What is pooled has one value of all frames, and no interval.</p>')
+_LEAD = ('<p class="lead">Means over clips, of a clip over its frames; {}. Bold: ' + protocol_model.BEST
+         + '. A metric of all frames together has one value, and no interval.</p>')
 _CLIPS = ('<p class="lead">The generated video beside the true one, where it was kept; playing the generated one '
           'plays the other, muted.</p>')
 
@@ -156,7 +157,8 @@ def _charts(table: protocol_model.Table) -> Iterator[str]:
     references = protocol_charts.number_of_references(results)
     if len(set(references.values())) > 1:
         means = [metric for metric in table.metrics if any(metric in table.cells[row] for row in references)]
-        yield from _folded('Number of reference frames', 'Mean and 95 % interval over K reference frames.', means,
+        yield from _folded('Number of reference frames',
+                           'Mean, with its 95 % interval where there is one, over K reference frames.', means,
                            lambda _, metrics: protocol_charts.by_references(table, metrics), results)
     if protocol_charts.OFFSET in scored:
         yield '<h3>Offset of sound and mouth</h3>'

@@ -48,32 +48,38 @@ def _csv(lines: Iterable[Iterable[Any]]) -> bytes:
 def _lines(table: Table) -> Iterator[tuple]:
     """table.csv: a line a row and metric, then the published numbers, then what was not computed."""
     results = table.results
-    yield ('kind', 'row', 'label', 'metric', 'unit', 'better', 'mean', 'low', 'high', 'clips', 'best', 'note')
+    yield ('kind', 'row', 'label', 'metric', 'unit', 'better', 'mean', 'low', 'high', 'clips',
+           'frames', 'best', 'note')
     for row, of in table.cells.items():
+        first, about = (table.kind(row), row, results.labels[row]), results.row_notes.get(row, '')
+        if about and not of:
+            yield (*first, '', '', '', '', '', '', '', '', '', about)
         for metric, cell in of.items():
             shown = entry(results, metric)
-            yield (table.kind(row), row, results.labels[row], metric, shown.unit, shown.better, cell.interval.mean,
-                   cell.interval.low, cell.interval.high, cell.clips, int(cell.best), results.notes.get(metric, ''))
+            yield (*first, metric, shown.unit, shown.better, cell.interval.mean, cell.interval.low,
+                   cell.interval.high, cell.clips, '' if cell.frames is None else cell.frames, int(cell.best),
+                   '; '.join(filter(None, (results.notes.get(metric, ''), about))))
     for label, values in table.published:
         for column, value in values.items():
             metric = table.columns[column]
             shown = entry(results, metric)
-            yield (PUBLISHED, '', label, metric, shown.unit, shown.better, value, '', '', '', '',
+            yield (PUBLISHED, '', label, metric, shown.unit, shown.better, value, '', '', '', '', '',
                    recipe(results, metric).get('incomparable', ''))
     for metric, note in table.missing.items():
         shown = entry(results, metric)
-        yield MISSING, '', '', metric, shown.unit, shown.better, '', '', '', '', '', note
+        yield MISSING, '', '', metric, shown.unit, shown.better, '', '', '', '', '', '', note
 
 
 def _json(table: Table) -> dict[str, Any]:
     results = table.results
     rows = [{'kind': table.kind(row), 'row': row, 'label': label, 'note': results.row_notes.get(row, ''),
-             'values': {metric: {**dataclasses.asdict(cell.interval), 'clips': cell.clips, 'best': cell.best}
+             'values': {metric: {**dataclasses.asdict(cell.interval), 'clips': cell.clips, 'frames': cell.frames,
+                                 'best': cell.best}
                         for metric, cell in table.cells[row].items()}} for row, label in results.labels.items()]
     shown = (*table.metrics, *table.missing)
     return {'protocol': results.protocol, 'dataset': results.dataset,
             'clips': len(results.clips['clip_id']), 'frames': int(np.sum(results.clips['frames'])),
-            'intervals': f'95 % bootstrap over {table.grouped}', 'facts': results.facts,
+            'intervals': table.intervals, 'facts': results.facts,
             'metrics': {metric: {**recipe(results, metric), 'note': results.notes.get(metric, ''),
                                  'computed': metric in table.metrics} for metric in shown},
             'rows': rows,

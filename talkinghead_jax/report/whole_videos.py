@@ -12,6 +12,7 @@ from talkinghead_jax.protocols.judges import Judges
 from talkinghead_jax.report import expression_grid, protocol_page, protocol_tables
 
 PAGE, GRID = 'videos.html', 'grid.png'
+COLUMNS = 8  # moments of a clip in the grid
 
 
 def evaluate(root: str | os.PathLike, plan: Plan, judges: Judges, settings: ConfigDict,
@@ -33,9 +34,16 @@ def evaluate(root: str | os.PathLike, plan: Plan, judges: Judges, settings: Conf
     found = command.evaluate(folder, plan, judges, write_video, progress, settings.shown)
     if found is None:
         return ''
-    if settings.grid:
-        expression_grid.write(folder / GRID, showcase.moments(plan, showcase.spread(plan.count, settings.grid)))
+    if not settings.grid:
+        (folder / GRID).unlink(missing_ok=True)
+    elif not _is_newer(folder / GRID, folder / 'results.json'):
+        chosen = showcase.moments(plan, showcase.spread(plan.count, settings.grid), COLUMNS)
+        expression_grid.write(folder / GRID, list(chosen))
     return protocol_tables.write(folder, found)
+
+
+def _is_newer(path: pathlib.Path, other: pathlib.Path) -> bool:
+    return path.is_file() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
 def page(root: str | os.PathLike, title: str) -> str:

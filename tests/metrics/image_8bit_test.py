@@ -1,4 +1,4 @@
-"""SSIM and PSNR of 8-bit pictures against scikit-image, and the shrinking to 256 px against OpenCV."""
+"""SSIM and PSNR of 8-bit pictures against scikit-image, and how they are brought to 256 px against OpenCV."""
 
 import cv2
 import jax
@@ -26,11 +26,17 @@ def pairs(size):
     return tuple(np.clip(np.round(np.stack(x)), 0, 255).astype(np.uint8) for x in (firsts, seconds))
 
 
+def as_authors(picture):
+    return cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
+
+
 @pytest.mark.parametrize(('recipe', 'options'), RECIPES)
 @pytest.mark.parametrize('size', [64, 256])
 def test_ssim_of_8_bit_pictures_is_scikit_images(recipe, options, size):
     first, second = pairs(size)
-    want = [structural_similarity(a, b, channel_axis=-1, **options) for a, b in zip(first, second, strict=True)]
+    bring = as_authors if recipe is metrics.ssim_authors else np.asarray
+    want = [structural_similarity(bring(a), bring(b), channel_axis=-1, **options)
+            for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(jax.jit(recipe)(first, second), want, rtol=0, atol=1e-6)
 
 
@@ -41,6 +47,20 @@ def test_larger_pictures_are_shrunk_by_areas_first(recipe, options):
     want = structural_similarity(*small, channel_axis=-1, **options)
     assert abs(want - structural_similarity(first[0], second[0], channel_axis=-1, **options)) > 0.01
     np.testing.assert_allclose(jax.jit(recipe)(first, second), [want], rtol=0, atol=1e-6)
+
+
+def test_ssim_of_other_proportions_is_that_of_the_squeezed_pictures():
+    first, second = (x[:2, 60:160, 40:180] for x in pairs(256))
+    want = [structural_similarity(as_authors(a), as_authors(b), channel_axis=-1)
+            for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(jax.jit(metrics.ssim_authors)(first, second), want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (100, 140), (256, 256), (400, 400), (100, 400), (300, 255), (512, 1024),
+                                  (7, 3)])
+def test_squeezing_is_opencvs(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(jax.jit(metrics.squeezed)(noise[None])[0], as_authors(noise))
 
 
 @pytest.mark.parametrize(('size', 'ties'), [

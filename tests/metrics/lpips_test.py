@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from patterns import pairs
 
+from talkinghead_jax.errors import UserError
 from talkinghead_jax.metrics.lpips import BACKBONES, lpips
 from third_party.lpips import convert
 from third_party.lpips.network import layers
@@ -53,3 +54,10 @@ def test_equal_pictures_are_at_no_distance(golden):
     first, _ = pairs(64)
     first[1] = 0  # a black picture, of which some features are all zeros
     np.testing.assert_array_equal(jax.jit(lpips, static_argnums=0)('alex', params, heads, first, first), 0)
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="'resnet': unknown; want one of alex, vgg, squeeze"):
+        lpips('resnet', {}, {}, *pairs(64))
+    with pytest.raises(UserError, match='30 x 64 px; want 31 px or more'):
+        lpips('alex', {}, {}, *(image[:, :30] for image in pairs(64)))

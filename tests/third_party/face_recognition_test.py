@@ -127,14 +127,15 @@ def test_full_size_iresnets(network, count):
     assert IResNet.of(shapes['params']).depths == DEPTHS[network]
 
 
-def test_fold_is_convolution_then_normalisation():
+@pytest.mark.parametrize('epsilon', [1e-5, 1e-3])
+def test_fold_is_convolution_then_normalisation(epsilon):
     rng = np.random.default_rng(0)
     matrix, x = rng.normal(size=(4, 3)), rng.normal(size=3)
     bias, gain, shift, mean, variance = rng.random((5, 4))
-    y = (matrix @ x + bias - mean) / np.sqrt(variance + 1e-5) * gain + shift
+    y = (matrix @ x + bias - mean) / np.sqrt(variance + epsilon) * gain + shift
     tensors = {'c.weight': matrix[..., None, None], 'c.bias': bias, 'n.weight': gain, 'n.bias': shift,
                'n.running_mean': mean, 'n.running_var': variance}
-    folded = batch_norm.fold(tensors, 'c', 'n', (4, 3, 1, 1))
+    folded = batch_norm.fold(tensors, 'c', 'n', (4, 3, 1, 1), epsilon)
     np.testing.assert_allclose(x @ folded['kernel'][0, 0] + folded['bias'], y, rtol=1e-5)
     scale, shift = batch_norm.scale_and_shift(batch_norm.neutral('n', 2), 'n', 2)
     np.testing.assert_allclose([scale, shift], [[1, 1], [0, 0]], atol=1e-15)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from third_party import torch_file
+from third_party import batch_norm, torch_file
 from third_party.convert import Published
 from third_party.inception_v3.network import SMALLEST, InceptionV3
 
@@ -42,21 +42,8 @@ def convert(tensors: Mapping[str, np.ndarray], divisor: int = 1) -> dict[str, di
       KeyError: a tensor is missing; its argument is the name.
       ValueError: a tensor has another shape than the network's.
     """
-    params = {}
-    for name, (height, width, inputs, outputs) in _layers(divisor).items():
-        weight = _checked(tensors, f'{name}.conv.weight', (outputs, inputs, height, width))
-        gain, offset, mean, variance = (_checked(tensors, f'{name}.bn.{kind}', (outputs,)) for kind in _NORMALISATION)
-        scale = gain / np.sqrt(variance + _EPSILON)
-        params[name] = {'kernel': np.ascontiguousarray(weight.transpose(2, 3, 1, 0) * scale, np.float32),
-                        'bias': (offset - mean * scale).astype(np.float32)}
-    return params
-
-
-def _checked(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    tensor = tensors[name]
-    if tensor.shape != shape:
-        raise ValueError(f'tensor {name} has the shape {tensor.shape}; Inception-v3 wants {shape}')
-    return tensor.astype(np.float64)
+    return {name: batch_norm.fold(tensors, f'{name}.conv', f'{name}.bn', (outputs, inputs, height, width), _EPSILON)
+            for name, (height, width, inputs, outputs) in _layers(divisor).items()}
 
 
 def _layers(divisor: int) -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from third_party import torch_file
+from third_party.batch_norm import checked
 from third_party.convert import Published
 from third_party.lpips.network import WIDTHS, Conv, layers
 
@@ -60,24 +61,18 @@ def convert(tensors: Mapping[str, np.ndarray], network: str,
     backbone = BACKBONES.get(network, network)
     widths = WIDTHS[backbone] if widths is None else widths
     if network in BACKBONES:
-        return {f'lin{i}': {'weight': _checked(tensors, f'lin{i}.model.1.weight', (1, channels, 1, 1)).reshape(-1)}
-                for i, channels in enumerate(_channels(backbone, widths))}
+        heads = {f'lin{i}': checked(tensors, f'lin{i}.model.1.weight', (1, channels, 1, 1))
+                 for i, channels in enumerate(_channels(backbone, widths))}
+        return {name: {'weight': weight.reshape(-1).astype(np.float32)} for name, weight in heads.items()}
     params: dict[str, dict] = {}
     for entry, path, kernel, inputs, outputs in _convolutions(network, widths):
-        weight = _checked(tensors, f'{entry}.weight', (outputs, inputs, kernel, kernel))
+        weight = checked(tensors, f'{entry}.weight', (outputs, inputs, kernel, kernel))
         node = params
         for name in path:
             node = node.setdefault(name, {})
-        node |= {'kernel': np.ascontiguousarray(weight.transpose(2, 3, 1, 0)),
-                 'bias': _checked(tensors, f'{entry}.bias', (outputs,))}
+        node |= {'kernel': np.ascontiguousarray(weight.transpose(2, 3, 1, 0), np.float32),
+                 'bias': checked(tensors, f'{entry}.bias', (outputs,)).astype(np.float32)}
     return params
-
-
-def _checked(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    tensor = tensors[name]
-    if tensor.shape != shape:
-        raise ValueError(f'tensor {name} has the shape {tensor.shape}; LPIPS wants {shape}')
-    return tensor.astype(np.float32)
 
 
 def _convolutions(network: str, widths: Sequence[int | tuple[int, int]]

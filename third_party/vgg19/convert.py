@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from third_party import torch_file
+from third_party.batch_norm import checked
 from third_party.convert import Published
 from third_party.vgg19.network import DEPTHS, WIDTHS
 
@@ -41,18 +42,11 @@ def convert(tensors: Mapping[str, np.ndarray], widths: Sequence[int] = WIDTHS) -
     """
     params = {}
     for entry, layer, inputs, outputs in _layers(widths):
-        weight = _checked(tensors, f'{entry}.weight', (outputs, inputs, 3, 3))
-        bias = _checked(tensors, f'{entry}.bias', (outputs,))
+        weight = checked(tensors, f'{entry}.weight', (outputs, inputs, 3, 3))
+        bias = checked(tensors, f'{entry}.bias', (outputs,))
         params[layer] = {'kernel': np.ascontiguousarray(weight.transpose(2, 3, 1, 0), np.float32),
                          'bias': bias.astype(np.float32)}
     return params
-
-
-def _checked(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    tensor = tensors[name]
-    if tensor.shape != shape:
-        raise ValueError(f'tensor {name} has the shape {tensor.shape}; VGG19 wants {shape}')
-    return tensor
 
 
 def _layers(widths: Sequence[int]) -> Iterator[tuple[str, str, int, int]]:

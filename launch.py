@@ -186,16 +186,25 @@ def _evaluate_protocols(config: ConfigDict, workdir: pathlib.Path, dataset: Any,
 
 def _evaluate_folders(config: ConfigDict, workdir: pathlib.Path, detector: Any) -> None:
     """Videos of any methods beside the true ones."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     from input_pipeline import media, video_pairs
     from talkinghead_jax.protocols import devices, folders
     from talkinghead_jax.report import whole_videos
-    square = functools.partial(video_pairs.face_square, config=config, data_dir=_data_directory(config, workdir))
-    reader = folders.Reader(media.VIDEO_SUFFIXES, video_pairs.frames, video_pairs.count, video_pairs.sound,
-                            video_pairs.resize, square)
-    generated = command_line.folders(command_line.GENERATED.value, 'generated')
-    plan = folders.plan(generated, pathlib.Path(command_line.TRUTH.value).absolute(), reader, command_line.CROP.value)
-    _judge(config, workdir, plan, devices.local_devices(config.evaluation.batch_size), detector)
-    print('report: ' + whole_videos.page(workdir / 'evaluation', f'talkinghead_jax: {config.name}, whole videos'))
+    from talkinghead_jax.train import hosts
+    crop = command_line.CROP.value
+    squares = video_pairs.FaceSquares(config) if crop == 'face' else None
+    reader = folders.Reader(media.VIDEO_SUFFIXES, video_pairs.frames, video_pairs.measure, video_pairs.sound,
+                            media.beside, video_pairs.resize, squares, squares.facts if squares else {})
+    # A config of one table says among whose published rows these stand.
+    table, *more = config.evaluation.protocols or ('',)
+    about = {'dataset': config.data.dataset, 'table': table} if table and not more else {}
+    plan = folders.plan(command_line.folders(command_line.GENERATED.value, 'generated'),
+                        pathlib.Path(command_line.TRUTH.value).absolute(), reader, crop, **about)
+    with logging_redirect_tqdm():  # clips that are left out are told of on lines of their own
+        _judge(config, workdir, plan, devices.local_devices(config.evaluation.batch_size), detector)
+    if hosts.is_main():
+        print('report: ' + whole_videos.page(workdir / 'evaluation', f'talkinghead_jax: {config.name}, whole videos'))
 
 
 def _judge(config: ConfigDict, workdir: pathlib.Path, plan: Any, machines: Any, detector: Any) -> None:

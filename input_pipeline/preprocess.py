@@ -175,6 +175,24 @@ def prepare_image(image: np.ndarray, detector: LandmarkDetector, clip_id: str = 
     return record
 
 
+def find_squares(frames: Iterable[np.ndarray], detector: LandmarkDetector, options: Options = Options(),
+                 source: str = '') -> list[Crop]:
+    """Where `prepare_clip` would cut the frames of a film, one crop each; sound and record are not wanted here.
+
+    Args:
+      frames: as for `prepare_clip`.
+      detector: opened.
+      options: of which the crop, the smoothing, the shortest length and the share of missing faces count.
+      source: what messages call the film.
+
+    Raises:
+      Unusable: too short, without a face, or of another person for too long.
+    """
+    detections = detector.detect(frames)
+    _check_picture(detections, options, source)
+    return _crops(_steady(detections.landmarks, detections, options), detections.detected, options.crop)
+
+
 def crop_of(record: Mapping[str, Any]) -> Crop:
     """The crop of a record's key frame: needed to paste a result back."""
     return Crop(**json.loads(record['preparation'])['crop'])
@@ -222,12 +240,17 @@ def _check_person(change: int | None, source: str) -> None:
 def _place(detections: Detections, options: Options) -> tuple[list[Crop], np.ndarray, np.ndarray, np.ndarray]:
     """Crops; what to subtract from crop px for the depth to be right, (3,); landmarks and mesh `sample`, crop px."""
     seen = detections.detected
-    landmarks, points = (centred_hanning(fill_gaps(found, seen), options.smoothing)
+    landmarks, points = (_steady(found, detections, options)
                          for found in (detections.landmarks, sample(detections.dense)))
     crops = _crops(landmarks, seen, options.crop)
     landmarks, points = _to_crop(crops, landmarks), _to_crop(crops, points)
     shift = _too_deep(landmarks, seen)
     return crops, shift, (landmarks - shift).astype(np.float32), (points - shift).astype(np.float32)
+
+
+def _steady(points: np.ndarray, detections: Detections, options: Options) -> np.ndarray:
+    """(T, N, 3) points without gaps and jitter."""
+    return centred_hanning(fill_gaps(points, detections.detected), options.smoothing)
 
 
 def _crops(landmarks: np.ndarray, seen: np.ndarray, kind: str) -> list[Crop]:

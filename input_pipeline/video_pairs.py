@@ -1,17 +1,16 @@
 """Videos of several methods as evaluation reads them: frames, their number, sound, and the face's square."""
 
+import itertools
 import os
-import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline import media, preprocess
-from input_pipeline import prepare as preparation
+from input_pipeline import detectors, media, preprocess
 from input_pipeline.crop import Crop
-from talkinghead_jax.errors import Unusable, UserError
+from talkinghead_jax.errors import Unusable
 from talkinghead_jax.specs import CROP_SIZE
 
 
@@ -20,9 +19,12 @@ def frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
     return iter(media.Video(path))
 
 
-def count(path: str | os.PathLike) -> int:
-    """How many frames `frames` yields; the video is decoded for it."""
-    return sum(1 for _ in media.Video(path))
+def measure(path: str | os.PathLike) -> tuple[int, int, int]:
+    """How many frames `frames` yields, their height and their width; the video is decoded for it."""
+    count, shape = 0, (0, 0)
+    for frame in media.Video(path):
+        count, shape = count + 1, frame.shape[:2]
+    return count, *shape
 
 
 def sound(path: str | os.PathLike) -> np.ndarray | None:
@@ -43,28 +45,47 @@ def resize(frame: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
-def face_square(path: str | os.PathLike, config: ConfigDict,
-                data_dir: str | os.PathLike) -> Callable[[np.ndarray], np.ndarray]:
-    """Track the face of a video (through the cache in `data_dir`), and cut its square out of a frame.
+class FaceSquares:
+    """Cuts the square about the face out of videos, where preparation would, and keeps nothing of it on the disk.
 
-    Returns:
-      (H, W, 3) uint8, of the video or of another that shows the same scene at any size -> (256, 256, 3).
-
-    Raises:
-      UserError: the video has no face that can be tracked; the function, where a frame has another aspect ratio.
+    Attributes:
+      facts: name -> value: what the squares depend on beside the video.
     """
-    records, _ = preparation.prepare_inputs([path], config, data_dir)
-    square = preprocess.crop_of(records[0])
-    height, width = next(frames(path)).shape[:2]
 
-    def cut(frame: np.ndarray) -> np.ndarray:
-        scale = frame.shape[0] / height
-        if abs(frame.shape[1] / width / scale - 1) > 0.02:
-            raise UserError(f'a video beside {pathlib.Path(path).name} has frames of {frame.shape[1]} x '
-                            f'{frame.shape[0]}, and it has {width} x {height}; want the same aspect ratio, or '
-                            '--crop=none')
-        same = square if scale == 1 else Crop(round(square.left * scale), round(square.top * scale),
-                                              round(square.side * scale))
-        return same.apply(frame, CROP_SIZE)
+    def __init__(self, config: ConfigDict):
+        """Take the detector and the crop of `config.data`; UserError where they are not there, or damaged."""
+        self._options = preprocess.Options(crop=config.data.crop, max_missing=config.data.max_missing, min_frames=1)
+        self._detector = detectors.find(config)
+        detectors.check(self._detector)  # not once a video
+        self.facts = {'square': f'{self._options.crop}, smoothed over {self._options.smoothing} frames, at most '
+                                f'{self._options.max_missing:.0%} of them without a face; preparation '
+                                f'{preprocess.VERSION}',
+                      'square found by': f'{self._detector.kind} {detectors.fingerprint(self._detector)[:16]}'}
 
-    return cut
+    def __call__(self, path: str | os.PathLike) -> Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]:
+        """Find the face of a video.
+
+        Returns:
+          What cuts its squares out of its frames (H, W, 3) uint8, or out of those of another video of the same
+          scene at any size: (256, 256, 3) uint8 each.
+
+        Raises:
+          UserError: the video cannot be read, or has no face that can be followed.
+        """
+        video = media.Video(path)
+        with detectors.open_detector(self._detector) as opened:
+            squares = preprocess.find_squares(video, opened, self._options, os.fspath(path))
+        height = next(iter(video)).shape[0]
+
+        def cut(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            for frame, square in zip(frames, itertools.chain(squares, itertools.repeat(squares[-1])), strict=False):
+                yield _scaled(square, frame.shape[0] / height).apply(frame, CROP_SIZE)
+
+        return cut
+
+
+def _scaled(square: Crop, scale: float) -> Crop:
+    """The same square of a picture that is larger by `scale`."""
+    if scale == 1:
+        return square
+    return Crop(round(square.left * scale), round(square.top * scale), max(round(square.side * scale), 1))

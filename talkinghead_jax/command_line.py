@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Collection
 
 from absl import app, flags
@@ -31,6 +32,10 @@ RUNS = flags.DEFINE_list('runs', [], 'compare: two folders of results, as in run
                          'runs/b/evaluation/audio_driven')
 VIDEOS = flags.DEFINE_multi_string('videos', [], 'user_study: a folder of videos of one method or condition, '
                                    'NAME=DIR; repeated')
+CONSENT = flags.DEFINE_string('consent', '', 'user_study: a text file, what raters agree to: who asks, what for, and '
+                              'what becomes of their answers')
+PER_CLIP = flags.DEFINE_integer('per_clip', None, 'user_study: how many videos of each clip one rater sees; by '
+                                'default all', 1)
 
 DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'this is one of many processes, and the cluster (Cloud TPU, '
                                 'SLURM, Open MPI) tells which')
@@ -38,6 +43,10 @@ COORDINATOR = flags.DEFINE_string('coordinator_address', '', 'HOST:PORT of proce
 PROCESSES = flags.DEFINE_integer('num_processes', None, 'how many processes there are, for --coordinator_address', 1)
 PROCESS = flags.DEFINE_integer('process_id', None, 'which of them this is, from 0', 0)
 
+# Flags that other modes would ignore.
+_PART_OF = {'preview': 'prepare', 'generated': 'evaluate', 'runs': 'compare', 'videos': 'user_study',
+            'consent': 'user_study', 'per_clip': 'user_study'}
+_NAME = re.compile(r'[A-Za-z0-9_ .+-]+')  # of a method, in NAME=DIR
 _NO_CONFIG = ('convert', 'compare', 'user_study', 'ratings')  # modes that serve every config
 
 request.define_flags()
@@ -84,12 +93,13 @@ def parse(argv: list[str], modes: Collection[str]) -> tuple[ConfigDict | None, p
 
 def _check() -> None:
     """Flags that need each other, or a mode."""
-    if PREVIEW.value and 'prepare' not in MODE.value:
-        raise UserError(f'--preview={PREVIEW.value} is a part of --mode=prepare; add that mode, or leave it out')
+    for flag, mode in _PART_OF.items():
+        if flags.FLAGS[flag].value not in (None, 0, '', []) and mode not in MODE.value:
+            raise UserError(f'--{flag} is a part of --mode={mode}; add that mode, or leave it out')
     if bool(GENERATED.value) != bool(TRUTH.value):
         raise UserError('--generated and --truth belong together; want both, each a folder of videos')
-    if GENERATED.value and 'evaluate' not in MODE.value:
-        raise UserError('--generated is a part of --mode=evaluate; add that mode, or leave it out')
+    if CROP.value != 'none' and not GENERATED.value:
+        raise UserError(f'--crop={CROP.value} belongs to --generated, folders of videos; add it, or leave --crop out')
 
 
 def check_workdir(workdir: pathlib.Path) -> None:
@@ -103,20 +113,32 @@ def check_workdir(workdir: pathlib.Path) -> None:
 
 
 def folders(arguments: list[str], flag: str) -> dict[str, pathlib.Path]:
-    """Values of `flag`, NAME=DIR or DIR (which is then its own name), as name -> absolute folder.
+    """Values of `flag`, NAME=DIR or DIR (whose last part is then the name), as name -> absolute folder.
+
+    What stands before the first '=' is a name only if it holds nothing but letters, digits, spaces and _ . + -; else
+    all is a folder, as in /data/run=1/out.
 
     Raises:
-      UserError: two of them have one name.
+      UserError: one has no name or no folder, or two have one name.
     """
     found: dict[str, pathlib.Path] = {}
     for argument in arguments:
-        name, equals, folder = argument.partition('=')
-        path = pathlib.Path(folder if equals else argument).absolute()
-        name = name if equals else path.name
-        if not name or name in found:
-            raise UserError(f'--{flag}={argument}: the name {name!r} is taken; want NAME=DIR with another name')
-        found[name] = path
+        name, folder = _named(argument)
+        if not name.strip() or not folder:
+            raise UserError(f'--{flag}={argument}: the {"name" if folder else "folder"} is empty; want NAME=DIR')
+        if name in found:
+            raise UserError(f'--{flag}={argument}: the name {name!r} is taken by {found[name]}; want NAME=DIR with '
+                            'another name')
+        found[name] = pathlib.Path(folder).absolute()
     return found
+
+
+def _named(argument: str) -> tuple[str, str]:
+    """NAME=DIR or DIR -> name and folder."""
+    name, equals, folder = argument.partition('=')
+    if equals and (not name or (_NAME.fullmatch(name) and name not in ('.', '..'))):
+        return name, folder
+    return pathlib.PurePath(os.path.abspath(argument)).name, argument
 
 
 def _value(argv: list[str], name: str) -> str:

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 
 import launch as program
-from configs import common
+from configs import common, table1_lrw
+from input_pipeline import media
+from talkinghead_jax.protocols import results
+from tests.protocol_results import make_results
+from tests.user_study import tiny_videos
 from third_party import assets
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -60,6 +64,18 @@ def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
     (['--mode=convert', '--network=vgg91', '--input=launch.py'], ['--network=vgg91', 'vgg19']),
     (['--mode=convert', '--network=vgg19'], ['--input', 'weight file']),
     (['--mode=convert', '--network=vgg19', '--input=launch.py'], ['launch.py', 'PyTorch weight file']),
+    (['--mode=user_study', '--videos==out'], ['--videos==out', 'name is empty']),
+    (['--mode=user_study', '--videos=a=one', '--per_clip=0'], ['per_clip', '0']),
+    (['--mode=user_study', '--videos=a=one', '--per_clip=2'], ['--per_clip=2', 'want 1 to 1']),
+    (['--mode=user_study', '--videos=a=one', '--consent=nothing.txt'], ['--consent=nothing.txt', 'No such file']),
+    (['--mode=compare', '--videos=a=one'], ['--videos', '--mode=user_study']),
+    (['--mode=compare', '--consent=launch.py'], ['--consent', '--mode=user_study']),
+    (['--mode=compare', '--per_clip=2'], ['--per_clip', '--mode=user_study']),
+    (['--mode=user_study', '--runs=a,b'], ['--runs', '--mode=compare']),
+    (['--config=configs/demo.py', '--preview=3'], ['--preview', '--mode=prepare']),
+    (['--config=configs/demo.py', '--mode=evaluate', '--crop=face'], ['--crop=face', '--generated']),
+    (['--config=configs/demo.py', '--generated=a', '--truth=b'], ['--generated', '--mode=evaluate']),
+    (['--config=configs/demo.py', '--mode=evaluate', '--generated=a'], ['--generated', '--truth']),
     (['--config=configs/demo.py', '--mode=export'], ['checkpoints/unprojection', '--mode=train']),
     (['--config=configs/demo.py', '--process_id=1'], ['--coordinator_address', '--num_processes', 'missing']),
     (['--config=configs/demo.py', '--distributed'], ['--distributed', 'no cluster', '--coordinator_address']),
@@ -99,6 +115,51 @@ def test_help_lists_the_flags():
                             check=False)
     assert '--finetune_steps' in result.stdout + result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_what_raters_agree_to_and_how_much_they_see_can_be_said(tmp_path):
+    for method in ('a', 'b'):
+        tiny_videos.write(tmp_path / method / 'x.mp4')
+    (tmp_path / 'consent.txt').write_text('You agree, don\u2019t you?')
+    given = '--mode=user_study', f'--workdir={tmp_path}', f'--videos={tmp_path}/a', f'--videos={tmp_path}/b'
+    result = launch(*given, f'--consent={tmp_path}/consent.txt', '--per_clip=1')
+    assert result.returncode == 0, result.stderr
+    assert 'a rater sees 1 videos' in result.stdout
+    assert 'draft' not in result.stdout
+    page = (tmp_path / 'user_study/index.html').read_text()
+    assert 'You agree, don\u2019t you?' in page
+    assert 'put here who you are' not in page
+    assert '--consent=FILE' in launch(*given).stdout
+    (tmp_path / 'consent.txt').write_bytes(b'\xff\xfe')
+    assert_refused(launch(*given, f'--consent={tmp_path}/consent.txt'), 'consent.txt', 'UTF-8')
+    (tmp_path / 'consent.txt').write_text(' ')
+    assert_refused(launch(*given, f'--consent={tmp_path}/consent.txt'), 'consent.txt is empty')
+
+
+def test_whole_videos_alone_are_reported_too(tmp_path):
+    report = '--config=configs/demo.py', '--mode=report', f'--workdir={tmp_path}'
+    assert_refused(launch(*report), 'no results', '--mode=evaluate')
+    results.save(tmp_path / 'evaluation/folders', make_results(protocol='folders', dataset=''))
+    result = launch(*report)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f'whole videos: {tmp_path}/evaluation/videos.html\n'
+    assert 'Ours (true pose)' in (tmp_path / 'evaluation/videos.html').read_text()
+
+
+def test_the_config_of_one_table_says_whose_published_rows_stand_beside_folders(tmp_path, monkeypatch):
+    for folder in ('truth', 'out'):
+        (tmp_path / folder).mkdir()
+        media.write_video(tmp_path / folder / 'a.mp4', [np.zeros((32, 32, 3), np.uint8)] * 3)
+    given = {'GENERATED': [str(tmp_path / 'out')], 'TRUTH': str(tmp_path / 'truth'), 'CROP': 'none'}
+    for flag, value in given.items():
+        monkeypatch.setattr(program.command_line, flag, types.SimpleNamespace(value=value))
+    plans = []
+    monkeypatch.setattr(program, '_judge', lambda config, workdir, plan, machines, detector: plans.append(plan))
+    monkeypatch.setattr('talkinghead_jax.report.whole_videos.page', lambda root, title: 'videos.html')
+    for config in (table1_lrw.get_config(), common.base('x')):
+        program._evaluate_folders(config, tmp_path, None)
+    assert [(plan.dataset, plan.facts.get('table')) for plan in plans] == [('lrw', 'audio_driven'), ('', None)]
+    assert len(plans[0].film(0)) == 3
 
 
 def test_unwritable_workdir(tmp_path):

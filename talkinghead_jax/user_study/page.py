@@ -16,10 +16,12 @@ from collections.abc import Collection, Mapping
 from talkinghead_jax import files
 from talkinghead_jax.errors import UserError
 from talkinghead_jax.report import elements
+from talkinghead_jax.synthesis import request
 from talkinghead_jax.user_study import markup
 from talkinghead_jax.user_study.script import SCRIPT
 
 KEY = 'key.json'
+_BESIDE = ('.json', '.png', '.txt', '.csv')  # what lies beside videos, as --mode=generate leaves it
 KINDS = {'.mp4': 'video/mp4', '.webm': 'video/webm'}
 LARGEST = 500 * 10 ** 6  # bytes of all videos together: browsers open larger pages slowly, or not at all
 # Signs of what browsers play: MP4's sample entries and handler, WebM's codec names.
@@ -75,15 +77,18 @@ def write(path: str | os.PathLike, videos: Mapping[str, str | os.PathLike], *, t
       consent: what raters agree to; the default says what to put there.
 
     Raises:
-      UserError: a folder is missing, empty or holds other files than videos; no clip is in all folders; a video
-        has no sound or no codec that browsers play; they are too large together; the folder cannot be written.
+      UserError: a folder is missing, empty, given twice or holds other files than videos; no clip is in all
+        folders; a video has no sound or no codec that browsers play; they are too large together; the folder cannot
+        be written.
     """
     path = pathlib.Path(path)
     if not videos or not all(name.strip() for name in videos):
         raise UserError(f'--videos names the methods {list(videos)}; want one NAME=FOLDER or more, each with a name')
     each = len(videos) if per_clip is None else per_clip
     if not 1 <= each <= len(videos):
-        raise UserError(f'a rater is to see {each} videos of each clip; want 1 to {len(videos)}, one a method')
+        raise UserError(f'--per_clip={each}: a rater is to see {each} videos of each clip; want 1 to {len(videos)}, '
+                        'one a method')
+    _check_folders(videos)
     table, left_out = _matched({name: _listed(name, folder) for name, folder in videos.items()})
     places = {(method, clip): file for clip, of in table.items() for method, file in of.items()}
     _check_size(places.values())
@@ -104,6 +109,15 @@ def write(path: str | os.PathLike, videos: Mapping[str, str | os.PathLike], *, t
     return Study(path, path.with_name(KEY), tuple(videos), tuple(table), left_out, each)
 
 
+def _check_folders(videos: Mapping[str, str | os.PathLike]) -> None:
+    """Two methods with one folder: nobody wants to know which of equal videos is better."""
+    names: dict[str, str] = {}
+    for name, folder in videos.items():
+        other = names.setdefault(os.path.realpath(folder), name)
+        if other != name:
+            raise UserError(f'--videos={name}={folder} is the folder of {other}, too; want one folder a method')
+
+
 def _keep_former(key: pathlib.Path, study: str) -> None:
     """Move another study's key aside: without it, answers to its page could never be read."""
     try:
@@ -119,12 +133,13 @@ def _listed(name: str, folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise UserError(f'--videos={name}={folder}: no such folder; want one of .mp4 or .webm files')
-    found = {}
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith('.'):
+    found, files_there = {}, sorted(folder.iterdir())
+    beside_truth = set(map(request.concat_path, files_there))  # they would tell all
+    for file in files_there:
+        if file.name.startswith('.') or file.suffix.lower() in _BESIDE or file in beside_truth:
             continue
         if file.suffix.lower() not in KINDS or not file.is_file():
-            raise UserError(f'--videos={name}={folder} holds {file.name}; want only .mp4 and .webm files')
+            raise UserError(f'--videos={name}={folder} holds {file.name}; want .mp4 and .webm files')
         if file.stem in found:
             raise UserError(f'--videos={name}={folder} holds {found[file.stem].name} and {file.name}; want one video '
                             'a clip')

@@ -29,6 +29,7 @@ TINY = [
     '--config.generator.model.discriminator.layers=1', '--config.generator.model.discriminator.scales=1',
     '--config.generator.model.discriminator.width=4', '--config.generator.losses.perceptual.weight=0.0',
     '--config.generator.data.references=1', '--config.generator.data.targets_per_clip=1',
+    '--config.evaluation.protocols=()',  # of whole videos: end_to_end_test.py
     '--config.expression.model.width=4', '--config.expression.data.frames=4',
     '--config.expression.data.evaluation_frames=18',
     '--config.head_motion.model.width=4', '--config.head_motion.model.hidden=4', '--config.head_motion.model.rank=2',

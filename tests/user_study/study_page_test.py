@@ -98,6 +98,7 @@ def test_clips_that_some_lack_are_left_out_and_named(tmp_path):
     (videos['audio'] / 'bob.mp4').unlink()
     (videos['audio'] / 'dora.mp4').rename(videos['audio'] / 'dora.WEBM')
     (videos['audio'] / '.DS_Store').touch()
+    (videos['audio'] / 'anna_concat.mp4').write_bytes(FAKE)  # beside the truth
     study = page.write(tmp_path / 'index.html', videos, per_clip=2)
     assert (study.clips, study.left_out, study.each) == (('anna', 'cleo', 'dora'), ('bob',), 2)
     assert 'left out, since not every method has them: bob' in str(study)
@@ -112,7 +113,10 @@ def _spoil(videos, what):
     if what == 'missing':
         videos['audio'] = folder / 'nowhere'
     elif what == 'other':
-        (folder / 'notes.txt').touch()
+        (folder / 'film.avi').touch()
+    elif what == 'same':
+        (folder.parent / 'link').symlink_to(videos['landmarks'])
+        videos['audio'] = folder.parent / 'link'
     elif what == 'twice':
         (folder / 'anna.webm').write_bytes(FAKE)
     elif what == 'codec':
@@ -127,7 +131,8 @@ def _spoil(videos, what):
 @pytest.mark.parametrize(('what', 'sentence'), [
     ('missing', r'--videos=audio=.*nowhere: no such folder; want'),
     ('empty', r'--videos=audio=.*audio is empty; want'),
-    ('other', r'--videos=audio=.* holds notes.txt; want only .mp4 and .webm'),
+    ('other', r'--videos=audio=.* holds film.avi; want .mp4 and .webm'),
+    ('same', r'--videos=audio=.*link is the folder of landmarks, too; want one folder a method'),
     ('twice', r'holds anna.mp4 and anna.webm; want one video a clip'),
     ('renamed', r'no clip is in all 3 folders \(landmarks: anna, ..; audio: xanna, ..; .*\); want'),
     ('codec', r'anna.mp4 holds no video that browsers play .*; want H.264'),
@@ -144,7 +149,7 @@ def test_mistakes_are_told(tmp_path, what, sentence):
 def test_limits_are_told(tmp_path, monkeypatch):
     videos = folders(tmp_path)
     for each in (0, 4):
-        with pytest.raises(UserError, match=f'see {each} videos of each clip; want 1 to 3'):
+        with pytest.raises(UserError, match=rf'--per_clip={each}: .* see {each} videos of each clip; want 1 to 3'):
             page.write(tmp_path / 'index.html', videos, per_clip=each)
     for nothing in ({}, {' ': tmp_path}):
         with pytest.raises(UserError, match=r'--videos names the methods .*; want one NAME=FOLDER or more'):

@@ -12,6 +12,8 @@ from jax.sharding import AxisType, PartitionSpec
 from talkinghead_jax.nn.temporal import masked_mean
 from talkinghead_jax.ops import batch_parallel, flow_warp, soft_rasterizer
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 COLLECTIVES = ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter')
 BATCH = 16
 

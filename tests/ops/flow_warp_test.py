@@ -220,6 +220,7 @@ def sharded(function, in_specs, out_specs):
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs))
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize('backward', [flow_warp._scan_cells, flow_warp._scan_rows, flow_warp._scatter_rows])
 def test_sharded_batch_needs_no_collectives(backward, monkeypatch):
     platform_dependent = functools.partial(jax.lax.platform_dependent, cpu=backward)

@@ -36,6 +36,7 @@ def test_equals_a_loop_over_triangles(size):
         np.testing.assert_allclose(found.image[b], image, atol=1e-3)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_is_the_limit_of_the_soft_rasterizer():
     vertices, triangles, colours = scene(1, batch=1, channels=3, dtype=np.float32, size=48)
     hard = hard_rasterizer.rasterize(vertices, triangles, colours, 48)
@@ -46,6 +47,7 @@ def test_is_the_limit_of_the_soft_rasterizer():
     np.testing.assert_allclose(np.asarray(hard.depth)[drawn], np.asarray(depth)[drawn], atol=2e-2)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_gradients_are_finite_differences_of_attributes_and_vertices():
     with jax.enable_x64(True):
         vertices, triangles, colours = scene(1, batch=1, channels=2, size=16)
@@ -66,6 +68,7 @@ def test_gradients_are_finite_differences_of_attributes_and_vertices():
             np.testing.assert_allclose(slope, (gradients[argument] * direction).sum(), rtol=1e-5)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_the_same_depth_shows_the_larger_number_and_empty_meshes_are_background():
     corners = np.array([[[-9, -9, 1], [30, -9, 1], [5, 40, 1]] * 2], np.float32)
     triangles = np.arange(6, dtype=np.int32).reshape(2, 3)
@@ -78,6 +81,7 @@ def test_the_same_depth_shows_the_larger_number_and_empty_meshes_are_background(
         assert (np.asarray(empty.image) == 0.5).all()
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_a_nearer_triangle_hides_vertices_and_a_back_is_not_seen():
     vertices = np.array([[[0, 0, 0], [10, 0, 0], [0, 10, 0], [-9, -9, 5], [30, -9, 5], [-9, 30, 5]]], np.float32)
     behind, before = [0, 1, 2], [3, 4, 5]
@@ -120,6 +124,7 @@ def _normals_point_inwards(points, triangles):
     return (np.cross(b - a, c - a) * a).sum(-1).mean() < 0
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_vmap_and_batch_agree():
     vertices, triangles, colours = scene(1, batch=3, channels=2, dtype=np.float32)
     together = hard_rasterizer.rasterize(vertices, triangles, colours, 20)

@@ -1,4 +1,8 @@
-"""The splat against the all-pairs reference, its gradients, and meshes that break rasterizers."""
+"""The splat against the all-pairs reference, its gradients, and meshes that break rasterizers.
+
+Compiled as for users where machine code matters: at full size, in float32 against float64, for what is not a number
+in one's mesh, and for its memory.
+"""
 
 import functools
 import re
@@ -59,6 +63,7 @@ def assert_all_same(found, expected, tolerance):
         np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * np.abs(y).max())
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize(('form', 'divisions', 'size', 'settings'), [
     ('cpu', 3, 64, {'sigma': 1e-4, 'gamma': 1e-3, 'background': 0.3}),
     ('gpu', 2, 64, {'sigma': 1e-3, 'gamma': 1e-2, 'far': 100.0, 'grad': 'softras'}),
@@ -82,6 +87,7 @@ def test_equals_all_pairs_at_full_size():
         assert_all_same(splat(vertices, attributes), plain(vertices, attributes), 1e-10)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize('far', [10_000.0, 6010.0])
 def test_softras_is_the_published_kernel(far):
     """Image, alpha and gradients of a literal transcription, which also holds for the two-sided rule."""
@@ -102,6 +108,7 @@ def test_softras_is_the_published_kernel(far):
             np.testing.assert_allclose(x[0], y, rtol=0, atol=1e-10 * max(np.abs(y).max(), 1))
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_softras_gradients_lack_only_what_the_place_in_the_triangle_gives():
     with jax.enable_x64(True):
         vertices, triangles, attributes = scene(2, batch=1)
@@ -146,6 +153,7 @@ def test_window_and_chunk_do_not_matter_and_big_triangles_overflow_exactly(form,
         assert_all_same(splat(vertices, attributes), plain(vertices, attributes), 1e-10)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_gradients_are_finite_differences():
     """float64 and a cutoff that leaves nothing out: at the usual one, the model itself jumps at the cut."""
     with jax.enable_x64(True):
@@ -215,6 +223,7 @@ def test_bad_vertex_spoils_only_its_triangles():
     assert_same(both(more)[0](broken, painted), both(triangles)[0](vertices, attributes), 1e-5)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize('shape', [(0, 0), (5, 0)])
 def test_empty_mesh_is_background(shape):
     vertices, triangles = np.ones((2, shape[0], 3), np.float32), np.zeros((shape[1], 3), np.int32)
@@ -224,6 +233,7 @@ def test_empty_mesh_is_background(shape):
     assert not depth.any()
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_nearer_is_larger_z_and_depth_is_interpolated():
     corners = np.array([[-20, -20], [60, -20], [20, 90]], np.float32)
     vertices = np.stack([np.column_stack([corners, np.full(3, z)]) for z in (-3.0, 4.0)]).reshape(1, 6, 3)
@@ -236,6 +246,7 @@ def test_nearer_is_larger_z_and_depth_is_interpolated():
     np.testing.assert_allclose(depth, 4, atol=1e-3)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_same_picture_at_every_size():
     """Half the size, half the vertices: the even pixels, as sigma, gamma and camera are relative."""
     vertices, triangles, attributes = scene(1, dtype=np.float32, size=32)
@@ -246,6 +257,7 @@ def test_same_picture_at_every_size():
     np.testing.assert_allclose(2 * small[2], large[2][:, ::2, ::2], atol=2e-3)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_batch_is_a_loop():
     vertices, triangles, attributes = scene(1, batch=3, dtype=np.float32)
     together = both(triangles)[0](vertices, attributes)
@@ -255,6 +267,7 @@ def test_batch_is_a_loop():
         np.testing.assert_allclose(together[k], np.concatenate([x[k] for x in alone]), atol=2e-5)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 @pytest.mark.parametrize('form', ['gpu', 'tpu'])
 def test_groups_of_a_long_batch_are_the_batch(monkeypatch, form):
     """The window list is numbered in int32; a longer one is taken in groups, of which the last is padded."""
@@ -270,6 +283,7 @@ def test_groups_of_a_long_batch_are_the_batch(monkeypatch, form):
     assert_same(grouped, together, 2e-5)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_a_list_too_long_for_its_numbers_gets_larger_windows(monkeypatch):
     vertices, triangles, attributes = scene(1, batch=1, dtype=np.float32)
     expected = soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE)
@@ -376,6 +390,7 @@ def test_wrong_options_are_named(options, words):
         soft_rasterizer.rasterize(vertices, triangles, attributes, SIZE, **options)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_types_are_promoted_and_numbers_out_of_range_stay_in_their_image():
     vertices, triangles, attributes = scene(1, dtype=np.float32)
     half = soft_rasterizer.rasterize(vertices, triangles, attributes.astype(jnp.bfloat16), SIZE)
@@ -388,6 +403,7 @@ def test_types_are_promoted_and_numbers_out_of_range_stay_in_their_image():
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_jit_is_no_jit():
     vertices = np.array([[[1, 1, 0], [6, 2, 1], [3, 6, 2]]], np.float32)
     triangles, attributes = np.array([[0, 1, 2]], np.int32), np.eye(3, dtype=np.float32)[None]

@@ -15,7 +15,7 @@ from talkinghead_jax.stages.registry import make_stage
 from talkinghead_jax.train.state import create
 from talkinghead_jax.train.step import train_step
 
-TARGETS, BATCH, STEPS = 8, 4, 120
+TARGETS, BATCH, STEPS = 8, 4, 80
 FRAMES = specs.CONTEXT + 64  # of the clip: references come from the first 64, targets from the rest
 WANTED = 24.0  # dB
 
@@ -40,6 +40,7 @@ def record(shared_data):
                                         options=preprocess.Options(image_size=64), max_frames=FRAMES)
 
 
+@pytest.mark.usefixtures('quickly_compiled')
 def test_eight_unseen_frames_are_learned(record):
     config = overfit_config()
     drawn = [examples.sample('generator', record, np.random.default_rng(0), config.generator, config.image_size,

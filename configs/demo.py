@@ -31,7 +31,7 @@ def get_config(argument: str = '') -> ConfigDict:
     _generator(config.generator)
     _finetune(config.finetune)
     config.study.steps = 400
-    config.evaluation.update({'references': (1, 4), 'clips': 4, 'frames': 48, 'batch_size': 4, 'shown': 1})
+    config.evaluation.update({'references': (1, 4), 'clips': 4, 'frames': 24, 'batch_size': 4, 'shown': 1})
     if argument:
         common.select(config, argument)
     return config
